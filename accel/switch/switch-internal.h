@@ -1,0 +1,184 @@
+/*
+ * The switch accelerator, for its own files only
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#ifndef ACCEL_SWITCH_INTERNAL_H
+#define ACCEL_SWITCH_INTERNAL_H
+
+#include "qemu/accel.h"
+#include "qemu/coroutine.h"
+#include "qapi/qapi-types-accel-switch-target.h"
+#include "system/accel-ops.h"
+#include "system/accel-switch.h"
+#include "system/kvm_int.h"
+
+#define TYPE_SWITCH_ACCEL ACCEL_CLASS_NAME("switch")
+OBJECT_DECLARE_SIMPLE_TYPE(SwitchState, SWITCH_ACCEL)
+
+/*
+ * Fix-ups that a test may leave out (x-omit=NAME[:NAME…]), to see that the
+ * test which guards them fails without them.
+ */
+typedef enum SwitchFixup {
+    SWITCH_FIXUP_TB_FLUSH,          /* F3: translated code */
+    SWITCH_FIXUP_SHADOW_FLUSH,      /* F1, F2: hardware TLB, shadow pages */
+    SWITCH_FIXUP_REINJECT,          /* C6: events in delivery */
+    SWITCH_FIXUP_EXTINT,            /* FINDINGS 3.1: PIC vector given to KVM */
+    SWITCH_FIXUP_LAPIC_EXPIRED,     /* FINDINGS 3.2: expired LAPIC timer */
+    SWITCH_FIXUP_TSC_OFFSET,        /* C13: TSC goes on */
+    SWITCH_FIXUP_XSTATE_BV,         /* C10: XSTATE_BV */
+    SWITCH_FIXUP_X87_ORDER,         /* C1: x87 stack order */
+    SWITCH_FIXUP_INTERRUPT_SHADOW,  /* C7: STI and MOV SS */
+    SWITCH_FIXUP_DESCRIPTORS,       /* C4, C12: TR busy, Accessed bits */
+    SWITCH_FIXUP_GUEST_VALUES,      /* C20: what TCG lets a guest write */
+    SWITCH_FIXUP__MAX,
+} SwitchFixup;
+
+struct SwitchState {
+    AccelState parent_obj;
+
+    KVMState *kvm;              /* children; both live as long as QEMU */
+    AccelState *tcg;
+    const AccelOpsClass *kvm_ops;
+    const AccelOpsClass *tcg_ops;
+
+    SwitchableAccel initial;
+    OnKvmError on_kvm_error;
+    bool read_back;
+    bool check_rules;
+    bool fail_ioctls;           /* for tests */
+    uint64_t omit;              /* bit set of SwitchFixup */
+
+    /* All below: BQL. */
+    SwitchableAccel active;
+    bool in_progress;
+    bool passing;               /* refused for what the guest leaves itself */
+    int breakpoints;            /* a debugger's, of any kind */
+    uint64_t switches;
+    AccelSwitchInfo *last;      /* NULL before the first switch */
+    uint32_t saved_active;      /* in a migration stream or snapshot */
+};
+
+/* The one instance, NULL without -accel switch. */
+extern SwitchState *switch_state;
+
+static inline bool switch_omits(SwitchFixup f)
+{
+    return switch_state->omit & (1ull << f);
+}
+
+/* The operations of the accelerator that runs now. */
+static inline const AccelOpsClass *switch_active_ops(void)
+{
+    return switch_state->active == SWITCHABLE_ACCEL_KVM
+           ? switch_state->kvm_ops : switch_state->tcg_ops;
+}
+
+/* AccelOpsClass.create_vcpu_thread: one thread a vCPU, for its whole life. */
+void switch_start_vcpu_thread(CPUState *cpu);
+
+/**
+ * accel_switch_to: move the guest to accelerator @to
+ *
+ * Main loop, BQL held; vCPUs may run or be stopped, and go on as they were.
+ * On failure the guest is where it was, and @errp says why.  Returns a copy
+ * of the switch's figures, for the caller to free, or NULL.
+ */
+AccelSwitchInfo *accel_switch_to(SwitchableAccel to, Error **errp);
+
+/**
+ * accel_switch_to_co: the same, but wait for a guest that can't be switched
+ * just now (SMM, A20), for up to SWITCH_WAIT_NS; it and the main loop run on
+ */
+AccelSwitchInfo *coroutine_fn accel_switch_to_co(SwitchableAccel to,
+                                                 Error **errp);
+
+/* The same without asking switch_blockers(): for a guest that never ran. */
+AccelSwitchInfo *switch_transact(SwitchableAccel to, Error **errp);
+
+/* Set @errp and return false if switch_blockers() has something. */
+bool switch_check(Error **errp);
+
+/* The switch itself: vCPUs are paused, and @to is not where the guest is. */
+bool switch_move(SwitchableAccel to, AccelSwitchPhases *phases, Error **errp);
+
+/*
+ * Between the two, all of KVM's ioctls that are issued with the BQL held are
+ * seen by switch-ioctl.c.  If one failed, unwatch sets @errp, which names it,
+ * and returns false.
+ */
+void switch_ioctl_watch(SwitchableAccel to);
+bool switch_ioctl_unwatch(Error **errp);
+
+/**
+ * switch_blockers: what stands in the way of a switch now
+ *
+ * Returns a list of sentences, NULL when there is nothing.  BQL held.
+ */
+strList *switch_blockers(void);
+
+/* Is there a device or setting that no switch can carry?  At start-up. */
+bool switch_check_machine(MachineState *ms, Error **errp);
+
+/*
+ * The target's part.  Each is called on the main loop with the BQL held and
+ * all vCPUs paused; a vCPU's registers are in CPUX86State in between.
+ *
+ *   to TCG: export, then convert, then [swap], then commit
+ *   to KVM: save, convert, [globals], import; then commit, or restore
+ */
+
+/* Called during a switch after an ioctl of a vCPU, which may have failed. */
+void switch_arch_saw_ioctl(CPUState *cpu, unsigned long type, const void *arg);
+/* What KVM may have disliked: to be freed, or NULL for nothing known. */
+char *switch_arch_explain_refusal(int cpu_index);
+
+/* What the manuals call MSR @index; NULL if QEMU never puts it. */
+const char *switch_arch_msr_name(uint32_t index);
+
+/*
+ * Can these vCPUs be switched as they stand (SMM, A20…)?  If they can't,
+ * *@passing says whether that ends by itself when they run on.
+ */
+bool switch_arch_check(bool *passing, Error **errp);
+/* Take every vCPU's registers, events, LAPIC and TSC out of KVM. */
+bool switch_arch_export_kvm(Error **errp);
+/* Take back an export that is not going to be used. */
+void switch_arch_abandon_export(void);
+/* Make TCG's form of the state out of KVM's.  Cannot fail. */
+void switch_arch_convert_to_tcg(void);
+/* After the swap: lines, timers, translated code.  Cannot fail. */
+void switch_arch_commit_tcg(void);
+/* Keep a copy of TCG's state, then make KVM's form out of it. */
+void switch_arch_convert_to_kvm(void);
+/* Put all into KVM; on failure switch_arch_restore_tcg() must follow. */
+bool switch_arch_import_kvm(Error **errp);
+void switch_arch_restore_tcg(void);
+/* After the swap: timers, routes.  Cannot fail. */
+void switch_arch_commit_kvm(void);
+
+/* All that can be seen of the vCPUs, under the accelerator that runs. */
+typedef struct SwitchSnapshot SwitchSnapshot;
+SwitchSnapshot *switch_arch_take_snapshot(Error **errp);
+void switch_arch_free_snapshot(SwitchSnapshot *snapshot);
+/*
+ * False, and @errp names the field, if two of one accelerator differ.  What
+ * may differ is taken out of both.
+ */
+bool switch_arch_compare_snapshots(SwitchSnapshot *before,
+                                   SwitchSnapshot *after, Error **errp);
+
+/*
+ * The guest, in TCG, is about to be saved; was loaded into TCG.  Any thread,
+ * BQL held, guest stopped.
+ */
+void switch_arch_pre_save_tcg(void);
+void switch_arch_post_load_tcg(void);
+
+/* Called by a vCPU's thread once, after kvm_init_vcpu(), BQL held. */
+bool switch_arch_init_vcpu(CPUState *cpu, Error **errp);
+/* Called once, after both accelerators are initialised. */
+bool switch_arch_init(MachineState *ms, Error **errp);
+
+#endif

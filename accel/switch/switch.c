@@ -1,0 +1,270 @@
+/*
+ * The switch: one transaction on the main loop
+ *
+ *   check -> quiesce -> export -> convert -> import -> swap -> resume
+ *
+ * QEMU's CPUX86State is the master copy in between.  Anything that fails
+ * before the swap leaves the guest running where it was; nothing after it
+ * can fail.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include "qemu/osdep.h"
+#include "qapi/clone-visitor.h"
+#include "qapi/error.h"
+#include "qapi/qapi-commands-accel-switch-target.h"
+#include "qapi/qapi-events-accel-switch-target.h"
+#include "qapi/qapi-visit-accel-switch-target.h"
+#include "qemu/error-report.h"
+#include "qemu/main-loop.h"
+#include "qemu/timer.h"
+#include "block/aio.h"
+#include "system/cpus.h"
+#include "system/kvm.h"
+#include "system/runstate.h"
+#include "system/tcg.h"
+#include "switch-internal.h"
+#include "trace.h"
+
+/* How long accel_switch_to_co() waits, and between two attempts. */
+#define SWITCH_WAIT_NS          (5 * NANOSECONDS_PER_SECOND)
+#define SWITCH_FIRST_PAUSE_NS   SCALE_MS
+#define SWITCH_LAST_PAUSE_NS    (50 * SCALE_MS)
+
+/*
+ * The globals that say which accelerator runs: they change as a set, with
+ * all vCPUs paused (HAZARDS, opening).  Exactly one of kvm_allowed and
+ * tcg_allowed is true at any time.  kvm_msi_via_irqfd_allowed is false for
+ * good; kvm_gsi_routing_allowed is about KVM's tables, which stay.
+ */
+static void switch_set_globals(SwitchableAccel to)
+{
+    bool kvm = to == SWITCHABLE_ACCEL_KVM;
+
+    kvm_allowed = kvm;
+    tcg_allowed = !kvm;
+    kvm_kernel_irqchip = kvm;
+    kvm_split_irqchip = kvm;
+    kvm_async_interrupts_allowed = kvm;
+    kvm_halt_in_kernel_allowed = kvm;
+    switch_state->active = to;
+}
+
+/* Time since the last call, in ns. */
+static uint64_t switch_lap(int64_t *mark)
+{
+    int64_t now = get_clock();
+    uint64_t lap = now - *mark;
+
+    *mark = now;
+    return lap;
+}
+
+/*
+ * Run @step, which talks to KVM.  If one of its ioctls failed, so did the
+ * step, and the ioctl's name is what @errp says.
+ */
+static bool switch_watched(bool (*step)(Error **errp), SwitchableAccel to,
+                           Error **errp)
+{
+    g_autoptr(Error) err = NULL;
+    bool ok;
+
+    switch_ioctl_watch(to);
+    ok = step(&err);
+    if (!switch_ioctl_unwatch(errp)) {
+        return false;
+    }
+    error_propagate(errp, g_steal_pointer(&err));
+    return ok;
+}
+
+static bool switch_to_tcg(AccelSwitchPhases *ph, Error **errp)
+{
+    int64_t mark = get_clock();
+
+    if (!switch_watched(switch_arch_export_kvm, SWITCHABLE_ACCEL_TCG, errp)) {
+        switch_arch_abandon_export();
+        return false;
+    }
+    ph->export_ns = switch_lap(&mark);
+    trace_accel_switch_exported(ph->export_ns);
+    if (!switch_arch_check(&switch_state->passing, errp)) {
+        switch_arch_abandon_export();
+        return false;
+    }
+
+    /* Writes that the guest has made and QEMU has not seen (E9). */
+    kvm_flush_coalesced_mmio_buffer();
+    switch_arch_convert_to_tcg();
+    switch_set_globals(SWITCHABLE_ACCEL_TCG);
+    ph->convert_ns = switch_lap(&mark);
+    trace_accel_switch_converted(ph->convert_ns);
+
+    switch_arch_commit_tcg();
+    ph->import_ns = switch_lap(&mark);
+    trace_accel_switch_imported(ph->import_ns);
+    return true;
+}
+
+static bool switch_to_kvm(AccelSwitchPhases *ph, Error **errp)
+{
+    int64_t mark = get_clock();
+
+    if (!switch_arch_check(&switch_state->passing, errp)) {
+        return false;
+    }
+    ph->export_ns = switch_lap(&mark);
+    trace_accel_switch_exported(ph->export_ns);
+
+    switch_arch_convert_to_kvm();
+    ph->convert_ns = switch_lap(&mark);
+    trace_accel_switch_converted(ph->convert_ns);
+
+    /* KVM's code that puts the registers goes by the globals. */
+    switch_set_globals(SWITCHABLE_ACCEL_KVM);
+    if (!switch_watched(switch_arch_import_kvm, SWITCHABLE_ACCEL_KVM, errp)) {
+        switch_set_globals(SWITCHABLE_ACCEL_TCG);
+        switch_arch_restore_tcg();
+        return false;
+    }
+    switch_arch_commit_kvm();
+    ph->import_ns = switch_lap(&mark);
+    trace_accel_switch_imported(ph->import_ns);
+    return true;
+}
+
+bool switch_move(SwitchableAccel to, AccelSwitchPhases *phases, Error **errp)
+{
+    return to == SWITCHABLE_ACCEL_TCG ? switch_to_tcg(phases, errp)
+                                      : switch_to_kvm(phases, errp);
+}
+
+bool switch_check(Error **errp)
+{
+    g_autoptr(strList) blockers = switch_blockers();
+
+    if (blockers) {
+        error_setg(errp, "can't switch: %s", blockers->value);
+        trace_accel_switch_refused(blockers->value);
+        return false;
+    }
+    return true;
+}
+
+AccelSwitchInfo *switch_transact(SwitchableAccel to, Error **errp)
+{
+    ERRP_GUARD();
+    g_autoptr(AccelSwitchInfo) info = g_new0(AccelSwitchInfo, 1);
+    AccelSwitchPhases *ph = g_new0(AccelSwitchPhases, 1);
+    int64_t start, mark;
+    bool ok;
+
+    info->phases = ph;
+    info->to = to;
+    info->from = switch_state->active;
+    if (info->from == to) {
+        return g_steal_pointer(&info);
+    }
+
+    trace_accel_switch_begin(SwitchableAccel_str(info->from),
+                             SwitchableAccel_str(to));
+    switch_state->in_progress = true;
+    switch_state->passing = false;
+    start = mark = get_clock();
+
+    pause_all_vcpus();
+    ph->quiesce_ns = switch_lap(&mark);
+    trace_accel_switch_quiesced(ph->quiesce_ns);
+
+    ok = switch_move(to, ph, errp);
+    switch_lap(&mark);
+
+    resume_all_vcpus();
+    ph->resume_ns = switch_lap(&mark);
+    info->downtime_ns = mark - start;
+    switch_state->in_progress = false;
+
+    if (!ok) {
+        error_prepend(errp, "can't switch: ");
+        trace_accel_switch_refused(error_get_pretty(*errp));
+        return NULL;
+    }
+    trace_accel_switch_resumed(ph->resume_ns, info->downtime_ns);
+
+    switch_state->switches++;
+    qapi_free_AccelSwitchInfo(switch_state->last);
+    switch_state->last = QAPI_CLONE(AccelSwitchInfo, info);
+    qapi_event_send_accel_switched(info);
+    return g_steal_pointer(&info);
+}
+
+AccelSwitchInfo *accel_switch_to(SwitchableAccel to, Error **errp)
+{
+    return switch_check(errp) ? switch_transact(to, errp) : NULL;
+}
+
+AccelSwitchInfo *coroutine_fn accel_switch_to_co(SwitchableAccel to,
+                                                 Error **errp)
+{
+    int64_t deadline = get_clock() + SWITCH_WAIT_NS;
+    int64_t pause = SWITCH_FIRST_PAUSE_NS;
+
+    for (;;) {
+        g_autoptr(Error) err = NULL;
+        AccelSwitchInfo *info;
+
+        if (!switch_check(errp)) {
+            return NULL;
+        }
+        info = switch_transact(to, &err);
+        if (info) {
+            return info;
+        }
+        if (!switch_state->passing || !runstate_is_running() ||
+            get_clock() >= deadline) {
+            error_propagate(errp, g_steal_pointer(&err));
+            return NULL;
+        }
+        /*
+         * Neither accelerator tells when a vCPU leaves SMM or unmasks A20.
+         * Anything may happen to the guest in the meantime but another
+         * switch: the next attempt checks all again.
+         */
+        switch_state->in_progress = true;
+        qemu_co_sleep_ns(QEMU_CLOCK_REALTIME, pause);
+        switch_state->in_progress = false;
+        pause = MIN(2 * pause, SWITCH_LAST_PAUSE_NS);
+    }
+}
+
+static void switch_kvm_error_bh(void *opaque)
+{
+    g_autoptr(Error) err = NULL;
+    g_autoptr(AccelSwitchInfo) info = NULL;
+
+    info = accel_switch_to(SWITCHABLE_ACCEL_TCG, &err);
+    if (info) {
+        return;
+    }
+    error_reportf_err(g_steal_pointer(&err),
+                      "KVM could not execute an instruction: ");
+    vm_stop(RUN_STATE_INTERNAL_ERROR);
+}
+
+bool accel_switch_on_kvm_error(CPUState *cpu)
+{
+    if (!accel_switch_configured() ||
+        switch_state->on_kvm_error != ON_KVM_ERROR_TCG ||
+        cpu->kvm_run->internal.suberror != KVM_INTERNAL_ERROR_EMULATION) {
+        return false;
+    }
+    trace_accel_switch_kvm_error(cpu->cpu_index);
+    /*
+     * Not back into KVM_RUN before the switch: the instruction would fail
+     * again.  resume_all_vcpus() at the switch's end undoes the stop.
+     */
+    cpu->stop = true;
+    aio_bh_schedule_oneshot(qemu_get_aio_context(), switch_kvm_error_bh, NULL);
+    return true;
+}

@@ -1,0 +1,133 @@
+/*
+ * One thread a vCPU, for the vCPU's whole life, that runs either
+ * accelerator's loop
+ *
+ * TCG never gives a thread's context back (tcg_register_thread asserts
+ * n < tcg_max_ctxs, HAZARDS B1), and KVM's vCPU must stay open for its
+ * state (B2): so no thread ends at a switch, and none begins.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qemu/guest-random.h"
+#include "qemu/main-loop.h"
+#include "qemu/notify.h"
+#include "qemu/plugin.h"
+#include "qemu/rcu.h"
+#include "hw/boards.h"
+#include "system/cpus.h"
+#include "system/kvm.h"
+#include "system/tcg.h"
+#include "exec/cpu-common.h"
+#include "accel/kvm/kvm-cpus.h"
+#include "accel/tcg/tcg-accel-ops.h"
+#include "tcg/startup.h"
+#include "switch-internal.h"
+
+typedef struct SwitchVCPUThread {
+    Notifier force_rcu;
+    CPUState *cpu;
+} SwitchVCPUThread;
+
+static void switch_do_nothing(CPUState *cpu, run_on_cpu_data data)
+{
+}
+
+/*
+ * Under TCG a vCPU may stay in an RCU critical section for long: get it
+ * out.  Called with rcu_registry_lock held; async_run_on_cpu() cannot
+ * deadlock with it.
+ */
+static void switch_force_rcu(Notifier *notifier, void *data)
+{
+    SwitchVCPUThread *t = container_of(notifier, SwitchVCPUThread, force_rcu);
+
+    async_run_on_cpu(t->cpu, switch_do_nothing, RUN_ON_CPU_NULL);
+}
+
+/*
+ * Run @cpu under TCG until it has a reason to stop.  BQL held before and
+ * after.  Returns an EXCP_ code.
+ */
+static int switch_vcpu_exec_tcg(CPUState *cpu)
+{
+    int r;
+
+    bql_unlock();
+    do {
+        r = tcg_cpu_exec(cpu);
+        if (r == EXCP_ATOMIC) {
+            cpu_exec_step_atomic(cpu);
+        }
+        /*
+         * An exception raised in the exclusive step leaves EFLAGS in TCG's
+         * internal form until it is delivered: never stop between the two
+         * (HAZARDS C17).  exit_request still stands, so this ends at once.
+         */
+    } while (r == EXCP_ATOMIC && cpu->exception_index >= 0);
+    bql_lock();
+    return r;
+}
+
+static void *switch_vcpu_thread_fn(void *arg)
+{
+    SwitchVCPUThread t = { .cpu = arg };
+    CPUState *cpu = arg;
+    int r;
+
+    rcu_register_thread();
+    t.force_rcu.notify = switch_force_rcu;
+    rcu_add_force_rcu_notifier(&t.force_rcu);
+    tcg_register_thread();
+
+    bql_lock();
+    qemu_thread_get_self(cpu->thread);
+    cpu->thread_id = qemu_get_thread_id();
+    cpu->neg.can_do_io = true;
+    current_cpu = cpu;
+
+    kvm_init_vcpu(cpu, &error_fatal);
+    kvm_init_cpu_signals(cpu);
+    switch_arch_init_vcpu(cpu, &error_fatal);
+
+#ifdef CONFIG_PLUGIN
+    /* Not earlier: it kicks the thread, which must exist by then. */
+    qemu_plugin_vcpu_init_hook(cpu);
+#endif
+
+    cpu_thread_signal_created(cpu);
+    qemu_guest_random_seed_thread_part2(cpu->random_seed);
+
+    /* process any pending work */
+    cpu->exit_request = 1;
+
+    do {
+        if (cpu_can_run(cpu)) {
+            r = kvm_enabled() ? kvm_cpu_exec(cpu) : switch_vcpu_exec_tcg(cpu);
+            if (r == EXCP_DEBUG) {
+                cpu_handle_guest_debug(cpu);
+            }
+        }
+        qatomic_set_mb(&cpu->exit_request, 0);
+        qemu_wait_io_event(cpu);
+    } while (!cpu->unplug || cpu_can_run(cpu));
+
+    kvm_destroy_vcpu(cpu);
+    cpu_thread_signal_destroyed(cpu);
+    bql_unlock();
+    rcu_remove_force_rcu_notifier(&t.force_rcu);
+    rcu_unregister_thread();
+    return NULL;
+}
+
+void switch_start_vcpu_thread(CPUState *cpu)
+{
+    char name[VCPU_THREAD_NAME_SIZE];
+
+    tcg_cpu_init_cflags(cpu, current_machine->smp.max_cpus > 1);
+
+    snprintf(name, VCPU_THREAD_NAME_SIZE, "CPU %d/switch", cpu->cpu_index);
+    qemu_thread_create(cpu->thread, name, switch_vcpu_thread_fn, cpu,
+                       QEMU_THREAD_JOINABLE);
+}

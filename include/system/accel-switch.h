@@ -1,0 +1,160 @@
+/*
+ * The "switch" accelerator: a guest that moves live between KVM and TCG
+ *
+ * Two questions are told apart all over QEMU:
+ *
+ *  - "was QEMU started with -accel switch?", accel_switch_configured():
+ *    decides what is made at start-up, and never changes afterwards;
+ *  - "which accelerator runs the vCPUs now?", kvm_enabled() and
+ *    tcg_enabled(): exactly one of them is true at any time, and a switch
+ *    changes both.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#ifndef SYSTEM_ACCEL_SWITCH_H
+#define SYSTEM_ACCEL_SWITCH_H
+
+#include "hw/core/cpu.h"
+#include "exec/memory.h"
+#ifdef CONFIG_LINUX
+#include <sys/ioctl.h>
+#endif
+
+#ifdef COMPILING_PER_TARGET
+# if defined(CONFIG_KVM) && defined(CONFIG_TCG) && defined(TARGET_I386) && \
+     !defined(CONFIG_USER_ONLY)
+#  define CONFIG_ACCEL_SWITCH_IS_POSSIBLE
+# endif
+#else
+# define CONFIG_ACCEL_SWITCH_IS_POSSIBLE
+#endif
+
+#ifdef CONFIG_ACCEL_SWITCH_IS_POSSIBLE
+/* Set while the accelerator is initialised, constant afterwards. */
+extern bool accel_switch_allowed;
+#define accel_switch_configured() (accel_switch_allowed)
+#else
+#define accel_switch_configured() (false)
+#endif
+
+/**
+ * accel_switch_tcg_dirty_mask: the dirty-memory clients that are TCG's alone
+ *
+ * Returns a mask of (1 << DIRTY_MEMORY_CODE) under -accel switch, else 0:
+ * KVM's slots must not start dirty logging for it (HAZARDS F4).
+ */
+static inline uint8_t accel_switch_tcg_dirty_mask(void)
+{
+    return accel_switch_configured() ? 1 << DIRTY_MEMORY_CODE : 0;
+}
+
+#ifdef CONFIG_ACCEL_SWITCH_IS_POSSIBLE
+/* True while a switch moves state into or out of KVM.  Main thread. */
+extern bool accel_switch_watching;
+int accel_switch_watched_ioctl(CPUState *cpu, int fd, unsigned long type,
+                               void *arg);
+#else
+#define accel_switch_watching (false)
+#define accel_switch_watched_ioctl(cpu, fd, type, arg) ioctl(fd, type, arg)
+#endif
+
+/**
+ * accel_switch_ioctl: an ioctl on a file descriptor of KVM's
+ * @cpu: the vCPU that it belongs to, NULL for the VM's
+ *
+ * As ioctl(); a switch that is under way learns of it.  Any thread.
+ */
+static inline int accel_switch_ioctl(CPUState *cpu, int fd, unsigned long type,
+                                     void *arg)
+{
+    return unlikely(accel_switch_watching)
+           ? accel_switch_watched_ioctl(cpu, fd, type, arg)
+           : ioctl(fd, type, arg);
+}
+
+/**
+ * accel_switch_on_kvm_error: may TCG take over from an internal error of KVM?
+ * @cpu: the vCPU whose KVM_RUN ended with KVM_EXIT_INTERNAL_ERROR
+ *
+ * Called by the vCPU's thread, without the BQL.  Returns true when the user
+ * asked for on-kvm-error=tcg and the error is one that KVM's instruction
+ * emulator reports with the vCPU still in front of the instruction: the
+ * vCPU is then stopped, and a switch to TCG is under way on the main loop.
+ */
+#ifdef CONFIG_ACCEL_SWITCH_IS_POSSIBLE
+bool accel_switch_on_kvm_error(CPUState *cpu);
+#else
+static inline bool accel_switch_on_kvm_error(CPUState *cpu)
+{
+    return false;
+}
+#endif
+
+#ifdef COMPILING_PER_TARGET
+#ifdef TARGET_I386
+#include "cpu.h"
+
+/**
+ * x86_switch_inject_extint: give KVM the vector of an external interrupt
+ * @cpu: the vCPU; kvm_run.ready_for_interrupt_injection says that it may
+ * @vector: as the PIC acknowledged it
+ *
+ * Does what KVM_INTERRUPT does, but through KVM_SET_VCPU_EVENTS, so that
+ * KVM_GET_VCPU_EVENTS shows the vector until it is delivered (FINDINGS 3.1).
+ * Called by the vCPU's thread with the BQL held.  Returns 0 or a negative
+ * errno.
+ */
+int x86_switch_inject_extint(CPUState *cpu, int vector);
+
+/**
+ * x86_switch_get_tsc: the guest's TSC, in ticks, while TCG runs @env
+ *
+ * The host's TSC plus the offset that KVM had for this vCPU.  Any thread.
+ */
+uint64_t x86_switch_get_tsc(CPUX86State *env);
+
+/**
+ * x86_switch_feature_mask: what of a feature word survives both accelerators
+ * @w: the feature word
+ * @tcg_features: what TCG implements of it
+ *
+ * Returns a mask to be applied to what KVM supports (HAZARDS D1).
+ */
+uint64_t x86_switch_feature_mask(FeatureWord w, uint64_t tcg_features);
+
+/**
+ * x86_switch_cpuid: answer CPUID under TCG from the table that KVM was given
+ * @leaf: EAX
+ * @subleaf: ECX
+ *
+ * Follows KVM's lookup (kvm_cpuid() in arch/x86/kvm/cpuid.c), including the
+ * bits that mirror CR4, XCR0 and the APIC base (SDM vol. 2, CPUID).  Returns
+ * false, and leaves the registers alone, when there is no table.
+ */
+bool x86_switch_cpuid(CPUX86State *env, uint32_t leaf, uint32_t subleaf,
+                      uint32_t *eax, uint32_t *ebx,
+                      uint32_t *ecx, uint32_t *edx);
+
+/**
+ * x86_switch_wrmsr, x86_switch_rdmsr: MSRs that TCG itself does not know
+ *
+ * Keep kvm-clock's MSRs, and fill its page as KVM would; move the TSC.
+ * Unknown MSRs read 0 and ignore writes, as TCG has it.  vCPU thread.
+ */
+void x86_switch_wrmsr(CPUX86State *env, uint32_t msr, uint64_t value);
+uint64_t x86_switch_rdmsr(CPUX86State *env, uint32_t msr);
+
+/**
+ * x86_switch_accepts_cr, x86_switch_accepts_msr: does a processor take this?
+ * @reg: CR0, CR3, CR4 or CR8
+ * @value: what the guest writes; changed to what the register would hold
+ *
+ * TCG takes much that raises #GP on hardware, and that KVM would then refuse.
+ * Returns false if a #GP is due.  vCPU thread, in TCG, long mode or not.
+ */
+bool x86_switch_accepts_cr(CPUX86State *env, int reg, target_ulong *value);
+bool x86_switch_accepts_msr(CPUX86State *env, uint32_t msr, uint64_t *value);
+#endif /* TARGET_I386 */
+#endif /* COMPILING_PER_TARGET */
+
+#endif /* SYSTEM_ACCEL_SWITCH_H */
