@@ -1,0 +1,158 @@
+/*
+ * Export from KVM, and the step into TCG
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "exec/cputlb.h"
+#include "exec/tb-flush.h"
+#include "hw/i386/apic.h"
+#include "system/kvm.h"
+#include "x86-switch.h"
+
+bool switch_arch_check(bool *passing, Error **errp)
+{
+    CPUState *cs;
+
+    *passing = false;
+    CPU_FOREACH(cs) {
+        CPUX86State *env = cpu_env(cs);
+
+        if (env->hflags & HF_GUEST_MASK || env->efer & MSR_EFER_SVME) {
+            error_setg(errp, "vCPU %d runs a nested guest, or can (EFER.SVME)",
+                       cs->cpu_index);
+            return false;
+        }
+    }
+    CPU_FOREACH(cs) {
+        CPUX86State *env = cpu_env(cs);
+
+        *passing = true;
+        if (env->hflags & HF_SMM_MASK) {
+            /* One accelerator's RSM cannot read the other's save area (F7) */
+            error_setg(errp, "vCPU %d is in System Management Mode, and must"
+                       " run on until it leaves it", cs->cpu_index);
+            return false;
+        }
+        if (env->a20_mask != ~0) {
+            /* KVM ignores the mask, TCG goes by it (C9) */
+            error_setg(errp, "vCPU %d has its A20 line masked, and must run"
+                       " on until it unmasks it", cs->cpu_index);
+            return false;
+        }
+    }
+    *passing = false;
+    return true;
+}
+
+static bool export_vcpu(CPUState *cs, Error **errp)
+{
+    X86CPU *cpu = X86_CPU(cs);
+    X86SwitchCPU *sc = x86_switch_cpu(cs);
+    struct kvm_vcpu_events events;
+    int ret;
+
+    /*
+     * Registers that QEMU has changed and KVM has not seen yet: first in,
+     * then all out again, together with what only KVM knows.
+     */
+    if (cs->vcpu_dirty) {
+        if (kvm_arch_put_registers(cs, KVM_PUT_RUNTIME_STATE, errp) < 0) {
+            goto fail;
+        }
+        cs->vcpu_dirty = false;
+    }
+    if (kvm_arch_get_registers(cs, errp) < 0) {
+        goto fail;
+    }
+    ret = kvm_vcpu_ioctl(cs, KVM_GET_VCPU_EVENTS, &events);
+    if (ret < 0) {
+        goto fail_errno;
+    }
+    sc->interrupt_shadow = events.interrupt.shadow;
+    ret = x86_switch_export_lapic(cpu, sc);
+    if (ret < 0) {
+        goto fail_errno;
+    }
+    ret = x86_switch_export_tsc(cs, sc);
+    if (ret < 0) {
+        goto fail_errno;
+    }
+    return true;
+
+fail_errno:
+    /* Which ioctl it was, switch-ioctl.c knows. */
+    error_setg_errno(errp, -ret, "vCPU %d", cs->cpu_index);
+    return false;
+fail:
+    error_prepend(errp, "vCPU %d: ", cs->cpu_index);
+    return false;
+}
+
+bool switch_arch_export_kvm(Error **errp)
+{
+    ERRP_GUARD();
+    CPUState *cs;
+
+    CPU_FOREACH(cs) {
+        if (!export_vcpu(cs, errp)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void switch_arch_abandon_export(void)
+{
+    CPUState *cs;
+
+    /*
+     * What was read is a copy; KVM's is still the original.  A vCPU that
+     * was not reached may be dirty, and stays so.
+     */
+    CPU_FOREACH(cs) {
+        cpu_env(cs)->tsc_valid = false;
+    }
+}
+
+void switch_arch_convert_to_tcg(void)
+{
+    CPUState *cs;
+
+    CPU_FOREACH(cs) {
+        x86_switch_convert_to_tcg(X86_CPU(cs), x86_switch_cpu(cs));
+        /* CPUX86State is the original now, for as long as TCG runs. */
+        cs->vcpu_dirty = true;
+    }
+    x86_switch_kvmclock_to_tcg();
+}
+
+/*
+ * KVM's stores and devices' DMA did not mark TBs as stale (HAZARDS F3).
+ * tb_flush() does its work at once, instead of on some vCPU later, in an
+ * exclusive context: which this is, all vCPUs being paused.
+ */
+static void flush_translated_code(void)
+{
+    if (!first_cpu || switch_omits(SWITCH_FIXUP_TB_FLUSH)) {
+        return;
+    }
+    first_cpu->exclusive_context_count++;
+    tb_flush(first_cpu);
+    first_cpu->exclusive_context_count--;
+}
+
+void switch_arch_commit_tcg(void)
+{
+    CPUState *cs;
+
+    flush_translated_code();
+    CPU_FOREACH(cs) {
+        APICCommonState *apic = x86_switch_lapic(X86_CPU(cs));
+
+        tlb_flush(cs);
+        /* Arms the timer. */
+        APIC_COMMON_GET_CLASS(apic)->post_load(apic);
+    }
+}

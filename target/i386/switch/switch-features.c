@@ -1,0 +1,209 @@
+/*
+ * One CPU for the guest's whole life: what both accelerators can do, shown
+ * through one CPUID table
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qemu/error-report.h"
+#include "cpu.h"
+#include "cpu-internal.h"
+#include "host-cpu.h"
+#include "standard-headers/asm-x86/kvm_para.h"
+#include "system/kvm.h"
+#include "tcg/tcg-cpu.h"
+#include "x86-switch.h"
+
+/*
+ * TCG's XSAVE has fixed offsets, those of Intel's first processors; KVM
+ * shows the host's.  AMD's differ for PKRU (HAZARDS D4).
+ */
+static bool x86_switch_same_xsave_offset(int component, size_t tcg_offset)
+{
+    uint32_t eax, ebx, ecx, edx;
+
+    host_cpuid(0xd, component, &eax, &ebx, &ecx, &edx);
+    return eax == 0 || ebx == tcg_offset;
+}
+
+uint64_t x86_switch_feature_mask(FeatureWord w, uint64_t tcg_features)
+{
+    switch (w) {
+    case FEAT_1_EDX:
+        /* Says that leaf 1 tells of topology; nobody executes it. */
+        return tcg_features | CPUID_HT;
+    case FEAT_1_ECX:
+        return tcg_features & ~(CPUID_EXT_MONITOR | CPUID_EXT_VMX);
+    case FEAT_8000_0001_ECX:
+        return tcg_features & ~CPUID_EXT3_SVM;
+    case FEAT_SVM:
+        return 0;
+    case FEAT_7_0_ECX:
+        return x86_switch_same_xsave_offset(XSTATE_PKRU_BIT,
+                                            offsetof(X86XSaveArea, pkru_state))
+               ? tcg_features
+               : tcg_features & ~(uint64_t)CPUID_7_0_ECX_PKU;
+    case FEAT_7_0_EBX:
+        /* Bounds registers move with MPX, which hosts no longer have. */
+        return tcg_features & ~(uint64_t)CPUID_7_0_EBX_MPX;
+    case FEAT_XSAVE_XCR0_LO:
+        return tcg_features & (XSTATE_FP_MASK | XSTATE_SSE_MASK |
+                               XSTATE_YMM_MASK | XSTATE_PKRU_MASK);
+    case FEAT_KVM:
+        /* switch-kvmclock.c keeps the clock right in TCG. */
+        return CPUID_KVM_CLOCK | CPUID_KVM_CLOCK2 |
+               1u << KVM_FEATURE_NOP_IO_DELAY |
+               1u << KVM_FEATURE_CLOCKSOURCE_STABLE_BIT;
+    default:
+        return tcg_features;
+    }
+}
+
+bool x86_switch_check_features(X86CPU *cpu, Error **errp)
+{
+    CPUX86State *env = &cpu->env;
+    uint64_t missing;
+    int bit;
+
+    if (cpu->hyperv_features || cpu->hyperv_passthrough) {
+        error_setg(errp, "-accel switch does not work with Hyper-V"
+                   " enlightenments (hv-*)");
+        return false;
+    }
+    if (cpu->enable_pmu) {
+        error_setg(errp, "-accel switch does not work with a PMU (pmu=on)");
+        return false;
+    }
+    for (FeatureWord w = 0; w < FEATURE_WORDS; w++) {
+        missing = cpu->filtered_features[w] & env->user_features[w];
+        if (!missing) {
+            continue;
+        }
+        bit = ctz64(missing);
+        error_setg(errp, "-accel switch: KVM and TCG do not both have the CPU"
+                   " feature '%s'", feature_word_info[w].feat_names[bit]);
+        return false;
+    }
+    return true;
+}
+
+void x86_switch_init_cpuid(CPUState *cs, X86SwitchCPU *sc)
+{
+    const int max = 256;
+
+    sc->cpuid = g_malloc0(sizeof(*sc->cpuid) +
+                          max * sizeof(sc->cpuid->entries[0]));
+    sc->cpuid->nent = max;
+    if (kvm_vcpu_ioctl(cs, KVM_GET_CPUID2, sc->cpuid) < 0) {
+        warn_report_once("KVM does not show its CPUID table: CPUID may differ"
+                         " in TCG");
+        g_clear_pointer(&sc->cpuid, g_free);
+    }
+}
+
+static const struct kvm_cpuid_entry2 *
+x86_switch_find_cpuid(const struct kvm_cpuid2 *table,
+                      uint32_t leaf, uint32_t subleaf)
+{
+    for (int i = 0; i < table->nent; i++) {
+        const struct kvm_cpuid_entry2 *e = &table->entries[i];
+
+        if (e->function == leaf &&
+            (!(e->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) ||
+             e->index == subleaf)) {
+            return e;
+        }
+    }
+    return NULL;
+}
+
+/*
+ * A leaf beyond the highest of its class reads as the highest basic leaf on
+ * Intel's processors, as 0 on AMD's (SDM vol. 2, CPUID; kernel:
+ * get_out_of_range_cpuid_entry()).
+ */
+static const struct kvm_cpuid_entry2 *
+x86_switch_out_of_range(CPUX86State *env, const struct kvm_cpuid2 *table,
+                        uint32_t leaf, uint32_t subleaf)
+{
+    const struct kvm_cpuid_entry2 *basic, *class;
+
+    basic = x86_switch_find_cpuid(table, 0, 0);
+    if (!basic || IS_AMD_CPU(env) || IS_ZHAOXIN_CPU(env)) {
+        return NULL;
+    }
+    class = leaf >= 0x40000000 && leaf <= 0x4fffffff
+            ? x86_switch_find_cpuid(table, leaf & 0xffffff00, 0)
+            : x86_switch_find_cpuid(table, leaf & 0x80000000, 0);
+    if (class && leaf <= class->eax) {
+        return NULL;
+    }
+    return x86_switch_find_cpuid(table, basic->eax, subleaf);
+}
+
+/* Size of the XSAVE area in the standard format for the components @mask. */
+static uint32_t x86_switch_xsave_size(uint64_t mask)
+{
+    uint32_t size = sizeof(X86LegacyXSaveArea) + sizeof(X86XSaveHeader);
+
+    for (int i = XSTATE_SSE_BIT + 1; i < XSAVE_STATE_AREA_COUNT; i++) {
+        const ExtSaveArea *esa = &x86_ext_save_areas[i];
+
+        if ((mask >> i) & 1) {
+            size = MAX(size, esa->offset + esa->size);
+        }
+    }
+    return size;
+}
+
+static uint32_t x86_switch_mirror(uint32_t reg, uint32_t bit, bool on)
+{
+    return on ? reg | bit : reg & ~bit;
+}
+
+bool x86_switch_cpuid(CPUX86State *env, uint32_t leaf, uint32_t subleaf,
+                      uint32_t *eax, uint32_t *ebx,
+                      uint32_t *ecx, uint32_t *edx)
+{
+    X86SwitchCPU *sc = x86_switch_cpu(env_cpu(env));
+    const struct kvm_cpuid_entry2 *e;
+    APICCommonState *apic = x86_switch_lapic(env_archcpu(env));
+
+    if (!sc->cpuid) {
+        return false;
+    }
+    e = x86_switch_find_cpuid(sc->cpuid, leaf, subleaf);
+    if (!e) {
+        e = x86_switch_out_of_range(env, sc->cpuid, leaf, subleaf);
+    }
+    *eax = e ? e->eax : 0;
+    *ebx = e ? e->ebx : 0;
+    *ecx = e ? e->ecx : 0;
+    *edx = e ? e->edx : 0;
+    if (!e) {
+        return true;
+    }
+
+    /* Kernel: kvm_update_cpuid_runtime(). */
+    switch (e->function) {
+    case 1:
+        *ecx = x86_switch_mirror(*ecx, CPUID_EXT_OSXSAVE,
+                                 env->cr[4] & CR4_OSXSAVE_MASK);
+        *edx = x86_switch_mirror(*edx, CPUID_APIC,
+                                 apic->apicbase & MSR_IA32_APICBASE_ENABLE);
+        break;
+    case 7:
+        if (e->index == 0) {
+            *ecx = x86_switch_mirror(*ecx, CPUID_7_0_ECX_OSPKE,
+                                     env->cr[4] & CR4_PKE_MASK);
+        }
+        break;
+    case 0xd:
+        if (e->index == 0) {
+            *ebx = x86_switch_xsave_size(env->xcr0);
+        }
+        break;
+    }
+    return true;
+}

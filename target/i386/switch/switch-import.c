@@ -1,0 +1,291 @@
+/*
+ * Import into KVM
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qemu/memalign.h"
+#include "qemu/units.h"
+#include "exec/address-spaces.h"
+#include "hw/i386/apic.h"
+#include "hw/intc/ioapic.h"
+#include "hw/intc/ioapic_internal.h"
+#include "hw/boards.h"
+#include "system/kvm.h"
+#include "system/kvm_int.h"
+#include "kvm/kvm_i386.h"
+#include "x86-switch.h"
+
+int x86_switch_inject_extint(CPUState *cs, int vector)
+{
+    struct kvm_interrupt intr = { .irq = vector };
+    struct kvm_vcpu_events events;
+    struct kvm_mp_state mp;
+    int ret;
+
+    if (switch_omits(SWITCH_FIXUP_EXTINT)) {
+        return kvm_vcpu_ioctl(cs, KVM_INTERRUPT, &intr);
+    }
+    ret = kvm_vcpu_ioctl(cs, KVM_GET_VCPU_EVENTS, &events);
+    if (ret < 0) {
+        return ret;
+    }
+    events.interrupt.injected = 1;
+    events.interrupt.nr = vector;
+    events.interrupt.soft = 0;
+    /*
+     * Only the vector is to change: what may change in the kernel by itself
+     * between GET and SET (an NMI or SMI from another vCPU) is not put back.
+     */
+    events.flags &= KVM_VCPUEVENT_VALID_PAYLOAD |
+                    KVM_VCPUEVENT_VALID_TRIPLE_FAULT;
+    ret = kvm_vcpu_ioctl(cs, KVM_SET_VCPU_EVENTS, &events);
+    if (ret < 0) {
+        return ret;
+    }
+    /* Unlike KVM_INTERRUPT, this does not wake a vCPU from HLT. */
+    ret = kvm_vcpu_ioctl(cs, KVM_GET_MP_STATE, &mp);
+    if (ret == 0 && mp.mp_state == KVM_MP_STATE_HALTED) {
+        mp.mp_state = KVM_MP_STATE_RUNNABLE;
+        ret = kvm_vcpu_ioctl(cs, KVM_SET_MP_STATE, &mp);
+    }
+    return ret;
+}
+
+/* INIT and SIPI that TCG has not taken yet have no place in KVM (C15). */
+static void fold_init_sipi(X86CPU *cpu)
+{
+    CPUState *cs = CPU(cpu);
+
+    if (cs->interrupt_request & CPU_INTERRUPT_INIT) {
+        do_cpu_init(cpu);
+    }
+    if (cs->interrupt_request & CPU_INTERRUPT_SIPI) {
+        cpu_reset_interrupt(cs, CPU_INTERRUPT_SIPI);
+        do_cpu_sipi(cpu);
+    }
+}
+
+void switch_arch_convert_to_kvm(void)
+{
+    CPUState *cs;
+
+    x86_switch_use_loaded_tsc();
+    CPU_FOREACH(cs) {
+        X86CPU *cpu = X86_CPU(cs);
+        X86SwitchCPU *sc = x86_switch_cpu(cs);
+
+        fold_init_sipi(cpu);
+        sc->saved.env = cpu->env;
+        sc->saved.interrupt_request = cs->interrupt_request;
+        sc->saved.exception_index = cs->exception_index;
+        sc->saved.halted = cs->halted;
+        x86_switch_convert_to_kvm(cpu, sc);
+    }
+}
+
+void switch_arch_restore_tcg(void)
+{
+    CPUState *cs;
+
+    CPU_FOREACH(cs) {
+        X86SwitchCPU *sc = x86_switch_cpu(cs);
+
+        X86_CPU(cs)->env = sc->saved.env;
+        cs->interrupt_request = sc->saved.interrupt_request;
+        cs->exception_index = sc->saved.exception_index;
+        cs->halted = sc->saved.halted;
+        cs->vcpu_dirty = true;
+    }
+}
+
+/* A guest-physical page that is neither RAM nor a device's. */
+static bool find_unused_page(hwaddr *addr)
+{
+    /* Between the IOAPIC and the HPET; the LAPIC and the BIOS are above. */
+    for (hwaddr page = 0xfec10000; page < 0xfecff000; page += 4 * KiB) {
+        MemoryRegionSection s = memory_region_find(get_system_memory(), page,
+                                                   4 * KiB);
+
+        if (!s.mr) {
+            *addr = page;
+            return true;
+        }
+        memory_region_unref(s.mr);
+    }
+    return false;
+}
+
+/*
+ * Make KVM forget all that it derived from the guest's page tables: shadow
+ * pages, and with new roots the hardware's TLBs.  Deleting a memory slot
+ * does that (kernel: kvm_arch_flush_shadow_memslot()), so one is made for it
+ * (HAZARDS F1, F2).
+ */
+static int flush_shadow_pages(void)
+{
+    static void *backing;
+    struct kvm_userspace_memory_region region = {
+        .slot = kvm_state->nr_slots_max - 1,
+        .memory_size = 4 * KiB,
+    };
+    hwaddr addr;
+    int ret;
+
+    if (kvm_state->memory_listener.nr_slots_allocated >=
+        kvm_state->nr_slots_max || !find_unused_page(&addr)) {
+        return -ENOSPC;
+    }
+    if (!backing) {
+        backing = qemu_memalign(4 * KiB, 4 * KiB);
+        memset(backing, 0, 4 * KiB);
+    }
+    region.guest_phys_addr = addr;
+    region.userspace_addr = (uintptr_t)backing;
+    ret = kvm_vm_ioctl(kvm_state, KVM_SET_USER_MEMORY_REGION, &region);
+    if (ret < 0) {
+        return ret;
+    }
+    region.memory_size = 0;
+    return kvm_vm_ioctl(kvm_state, KVM_SET_USER_MEMORY_REGION, &region);
+}
+
+/*
+ * The hardware's TLB holds what the guest's page tables said when the vCPU
+ * last ran under KVM.  Registers that come back as they were do not flush
+ * it (kernel: __set_sregs_common() looks for a difference): so make one.
+ */
+static int force_mmu_reset(CPUState *cs)
+{
+    struct kvm_sregs sregs;
+    int ret = kvm_vcpu_ioctl(cs, KVM_GET_SREGS, &sregs);
+
+    if (ret < 0) {
+        return ret;
+    }
+    sregs.cr4 ^= CR4_PGE_MASK;
+    return kvm_vcpu_ioctl(cs, KVM_SET_SREGS, &sregs);
+}
+
+static int put_interrupt_shadow(CPUState *cs, bool shadow)
+{
+    struct kvm_vcpu_events events;
+    int ret = kvm_vcpu_ioctl(cs, KVM_GET_VCPU_EVENTS, &events);
+
+    if (ret < 0 || switch_omits(SWITCH_FIXUP_INTERRUPT_SHADOW)) {
+        return ret;
+    }
+    /*
+     * TCG does not keep STI's and MOV SS's apart.  With IF clear it was
+     * MOV SS, and must be: VM entry fails for blocking by STI with IF clear
+     * (SDM vol. 3C, checks on guest non-register state).
+     */
+    events.interrupt.shadow = !shadow ? 0
+                              : cpu_env(cs)->eflags & IF_MASK
+                              ? KVM_X86_SHADOW_INT_STI
+                              : KVM_X86_SHADOW_INT_MOV_SS;
+    events.flags |= KVM_VCPUEVENT_VALID_SHADOW;
+    return kvm_vcpu_ioctl(cs, KVM_SET_VCPU_EVENTS, &events);
+}
+
+static bool import_vcpu(CPUState *cs, Error **errp)
+{
+    X86SwitchCPU *sc = x86_switch_cpu(cs);
+    CPUX86State *env = cpu_env(cs);
+    int ret = 0;
+
+    x86_switch_forget_puts(sc);
+    if (!switch_omits(SWITCH_FIXUP_SHADOW_FLUSH)) {
+        ret = force_mmu_reset(cs);
+    }
+    if (ret < 0) {
+        goto fail;
+    }
+    if (kvm_arch_put_registers(cs, KVM_PUT_FULL_STATE, errp) < 0) {
+        error_prepend(errp, "vCPU %d: ", cs->cpu_index);
+        return false;
+    }
+    ret = x86_switch_import_lapic(X86_CPU(cs));
+    if (ret < 0) {
+        goto fail;
+    }
+    ret = put_interrupt_shadow(cs, sc->interrupt_shadow);
+    if (ret < 0) {
+        goto fail;
+    }
+    /*
+     * KVM_RUN would say this of itself, but the last one was before the stay
+     * in TCG: QEMU goes by it when the PIC has an interrupt, and must neither
+     * inject one into an interrupt shadow nor let a halted vCPU sleep on it
+     * (kernel: kvm_vcpu_ready_for_interrupt_injection()).
+     */
+    cs->kvm_run->ready_for_interrupt_injection =
+        !sc->interrupt_shadow && env->interrupt_injected < 0 &&
+        !env->exception_injected && !env->nmi_injected &&
+        apic_accept_pic_intr(X86_CPU(cs)->apic_state);
+    ret = x86_switch_import_tsc(cs, sc);
+    if (ret < 0) {
+        goto fail;
+    }
+    if (switch_state->check_rules && !x86_switch_check_rules(cs, errp)) {
+        return false;
+    }
+    return !switch_state->read_back || x86_switch_read_back(cs, errp);
+
+fail:
+    /* Which ioctl it was, switch-ioctl.c knows. */
+    error_setg_errno(errp, -ret, "vCPU %d", cs->cpu_index);
+    return false;
+}
+
+static int update_ioapic_routes(Object *obj, void *opaque)
+{
+    IOAPICCommonState *s =
+        (IOAPICCommonState *)object_dynamic_cast(obj, TYPE_IOAPIC_COMMON);
+
+    if (s) {
+        IOAPIC_COMMON_GET_CLASS(s)->post_load(s);
+    }
+    return 0;
+}
+
+bool switch_arch_import_kvm(Error **errp)
+{
+    ERRP_GUARD();
+    CPUState *cs;
+    int ret;
+
+    if (!switch_omits(SWITCH_FIXUP_SHADOW_FLUSH)) {
+        ret = flush_shadow_pages();
+        if (ret < 0) {
+            error_setg_errno(errp, -ret, "KVM_SET_USER_MEMORY_REGION");
+            return false;
+        }
+    }
+    CPU_FOREACH(cs) {
+        if (!import_vcpu(cs, errp)) {
+            return false;
+        }
+    }
+    /*
+     * The guest may have changed the IOAPICs in TCG: KVM needs their
+     * entries to route, and to know which EOIs to report (HAZARDS E4).
+     */
+    object_child_foreach_recursive(OBJECT(current_machine),
+                                   update_ioapic_routes, NULL);
+    return true;
+}
+
+void switch_arch_commit_kvm(void)
+{
+    CPUState *cs;
+
+    CPU_FOREACH(cs) {
+        APICCommonState *apic = x86_switch_lapic(X86_CPU(cs));
+
+        timer_del(apic->timer);
+        cs->vcpu_dirty = false;
+        cpu_env(cs)->tsc_valid = false;
+    }
+}

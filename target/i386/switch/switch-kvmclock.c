@@ -1,0 +1,228 @@
+/*
+ * kvm-clock while the guest runs in TCG
+ *
+ * The guest computes its time from a page that KVM filled and from the TSC,
+ * which goes on (switch-tsc.c): so a page filled under KVM stays right.  A
+ * page that the guest registers in TCG is filled here, from KVM's own clock,
+ * which runs on; back under KVM, KVM fills it again.
+ *
+ * Layout and rules: Linux, Documentation/virt/kvm/x86/msr.rst.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include "qemu/osdep.h"
+#include "qemu/bswap.h"
+#include "qemu/error-report.h"
+#include "qemu/host-utils.h"
+#include "qemu/timer.h"
+#include "exec/cpu-common.h"
+#include "system/kvm.h"
+#include "system/runstate.h"
+#include "system/tcg.h"
+#include "standard-headers/asm-x86/kvm_para.h"
+#include "x86-switch.h"
+
+#define PVCLOCK_TSC_STABLE_BIT 1
+
+typedef struct QEMU_PACKED PVClockTime {
+    uint32_t version;
+    uint32_t pad0;
+    uint64_t tsc_timestamp;
+    uint64_t system_time;
+    uint32_t tsc_to_system_mul;
+    int8_t   tsc_shift;
+    uint8_t  flags;
+    uint8_t  pad[2];
+} PVClockTime;
+
+typedef struct QEMU_PACKED PVWallClock {
+    uint32_t version;
+    uint32_t sec;
+    uint32_t nsec;
+} PVWallClock;
+
+/*
+ * KVM's clock and the host's TSC, read as one.  One reading serves all
+ * vCPUs, so that their clocks agree.
+ */
+static struct {
+    bool valid;
+    bool stable;
+    uint64_t clock_ns;
+    uint64_t host_tsc;
+} reference;
+static QemuMutex reference_lock;
+
+static bool kvmclock_get_reference(void)
+{
+    struct kvm_clock_data data = {};
+    uint64_t before;
+
+    if (reference.valid) {
+        return true;
+    }
+    before = cpu_get_host_ticks();
+    if (kvm_vm_ioctl(kvm_state, KVM_GET_CLOCK, &data) < 0) {
+        warn_report_once("KVM_GET_CLOCK failed: kvm-clock is not set up in"
+                         " TCG");
+        return false;
+    }
+    reference.clock_ns = data.clock;
+    reference.host_tsc = data.flags & KVM_CLOCK_HOST_TSC
+                         ? data.host_tsc
+                         : before + (cpu_get_host_ticks() - before) / 2;
+    reference.stable = data.flags & KVM_CLOCK_TSC_STABLE;
+    reference.valid = true;
+    return true;
+}
+
+/*
+ * The guest computes ns = (ticks << shift) * mul / 2^32: choose the shift
+ * that makes the most of @mul's 32 bits, for a TSC of @khz.
+ */
+static void kvmclock_time_scale(uint64_t khz, uint32_t *mul, int8_t *shift)
+{
+    uint64_t hz = khz * 1000;
+
+    *shift = 0;
+    for (; hz > 2 * NANOSECONDS_PER_SECOND; hz >>= 1) {
+        (*shift)--;
+    }
+    for (; hz <= NANOSECONDS_PER_SECOND; hz <<= 1) {
+        (*shift)++;
+    }
+    *mul = ((uint64_t)NANOSECONDS_PER_SECOND << 32) / hz;
+}
+
+/* The version is odd while the rest is written. */
+static void kvmclock_write(hwaddr addr, void *page, size_t size)
+{
+    uint32_t *version = page;
+
+    cpu_physical_memory_read(addr, version, sizeof(*version));
+    *version = (*version + 1) | 1;
+    cpu_physical_memory_write(addr, version, sizeof(*version));
+    /* Another vCPU that reads the page sees the odd version first… */
+    smp_wmb();
+    cpu_physical_memory_write(addr + sizeof(*version), version + 1,
+                              size - sizeof(*version));
+    /* …and the even one last. */
+    smp_wmb();
+    (*version)++;
+    cpu_physical_memory_write(addr, version, sizeof(*version));
+}
+
+static void kvmclock_fill(CPUX86State *env)
+{
+    X86SwitchCPU *sc = x86_switch_cpu(env_cpu(env));
+    PVClockTime time = {};
+    uint32_t mul;
+    int8_t shift;
+
+    if (!(env->system_time_msr & 1)) {
+        return;
+    }
+    QEMU_LOCK_GUARD(&reference_lock);
+    if (!kvmclock_get_reference()) {
+        return;
+    }
+    time.tsc_timestamp = reference.host_tsc + sc->tsc_offset;
+    time.system_time = reference.clock_ns;
+    if (!env->tsc_khz) {
+        return;
+    }
+    kvmclock_time_scale(env->tsc_khz, &mul, &shift);
+    time.tsc_to_system_mul = mul;
+    time.tsc_shift = shift;
+    time.flags = reference.stable ? PVCLOCK_TSC_STABLE_BIT : 0;
+    kvmclock_write(env->system_time_msr & ~1ull, &time, sizeof(time));
+}
+
+static void kvmclock_fill_wall(CPUX86State *env, hwaddr addr)
+{
+    PVWallClock wall = {};
+    struct kvm_clock_data data = {};
+    int64_t boot_ns;
+
+    if (!addr || kvm_vm_ioctl(kvm_state, KVM_GET_CLOCK, &data) < 0) {
+        return;
+    }
+    boot_ns = get_clock_realtime() - data.clock;
+    wall.sec = boot_ns / NANOSECONDS_PER_SECOND;
+    wall.nsec = boot_ns % NANOSECONDS_PER_SECOND;
+    kvmclock_write(addr, &wall, sizeof(wall));
+}
+
+bool x86_switch_kvmclock_wrmsr(CPUX86State *env, uint32_t msr, uint64_t value)
+{
+    uint32_t features = env->features[FEAT_KVM];
+
+    switch (msr) {
+    case MSR_KVM_WALL_CLOCK:
+    case MSR_KVM_WALL_CLOCK_NEW:
+        if (!(features & (msr == MSR_KVM_WALL_CLOCK ? CPUID_KVM_CLOCK
+                                                    : CPUID_KVM_CLOCK2))) {
+            return false;
+        }
+        env->wall_clock_msr = value;
+        kvmclock_fill_wall(env, value);
+        return true;
+    case MSR_KVM_SYSTEM_TIME:
+    case MSR_KVM_SYSTEM_TIME_NEW:
+        if (!(features & (msr == MSR_KVM_SYSTEM_TIME ? CPUID_KVM_CLOCK
+                                                     : CPUID_KVM_CLOCK2))) {
+            return false;
+        }
+        env->system_time_msr = value;
+        kvmclock_fill(env);
+        return true;
+    default:
+        return false;
+    }
+}
+
+bool x86_switch_kvmclock_rdmsr(CPUX86State *env, uint32_t msr, uint64_t *value)
+{
+    switch (msr) {
+    case MSR_KVM_WALL_CLOCK:
+    case MSR_KVM_WALL_CLOCK_NEW:
+        *value = env->wall_clock_msr;
+        return true;
+    case MSR_KVM_SYSTEM_TIME:
+    case MSR_KVM_SYSTEM_TIME_NEW:
+        *value = env->system_time_msr;
+        return true;
+    default:
+        return false;
+    }
+}
+
+void x86_switch_kvmclock_to_tcg(void)
+{
+    reference.valid = false;
+}
+
+/*
+ * After a stop KVM's clock is set back to where it stopped (hw/i386/kvm/
+ * clock.c), and under KVM the pages follow; in TCG they follow here.
+ */
+static void kvmclock_vm_state_change(void *opaque, bool running,
+                                     RunState state)
+{
+    CPUState *cs;
+
+    reference.valid = false;
+    if (!running || !tcg_enabled()) {
+        return;
+    }
+    CPU_FOREACH(cs) {
+        kvmclock_fill(cpu_env(cs));
+    }
+}
+
+void x86_switch_init_kvmclock(void)
+{
+    qemu_mutex_init(&reference_lock);
+    /* After the kvmclock device's handler, which has priority 0. */
+    qemu_add_vm_change_state_handler_prio(kvmclock_vm_state_change, NULL, 1);
+}

@@ -1,0 +1,50 @@
+/*
+ * What KVM holds after an import, against what it was given
+ *
+ * A KVM that drops or changes something without a word would have the guest
+ * go wrong much later: on hosts whose KVM has no paging outside long mode,
+ * for one, CR0.PG is accepted and stays clear.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "x86-switch.h"
+
+void switch_arch_saw_ioctl(CPUState *cs, unsigned long type, const void *arg)
+{
+    x86_kvm_state_saw(&x86_switch_cpu(cs)->put, type, arg);
+}
+
+void x86_switch_forget_puts(X86SwitchCPU *sc)
+{
+    sc->put.have = 0;
+    sc->put.nmsrs = 0;
+}
+
+bool x86_switch_read_back(CPUState *cs, Error **errp)
+{
+    X86SwitchCPU *sc = x86_switch_cpu(cs);
+    g_autofree X86KVMState *put = g_memdup2(&sc->put, sizeof(sc->put));
+    g_autofree X86KVMState *held = g_new(X86KVMState, 1);
+    g_autofree char *diff = NULL;
+    int ret = x86_kvm_state_get(cs, held, put);
+
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "reading back what KVM was given");
+        return false;
+    }
+    if (held->tsc_offset != put->tsc_offset &&
+        x86_switch_tsc_offset_moves(cs)) {
+        held->have &= ~X86_KVM_TSC_OFFSET;
+    }
+    x86_kvm_state_normalise(put);
+    x86_kvm_state_normalise(held);
+    diff = x86_kvm_state_diff(held, put);
+    if (diff) {
+        error_setg(errp, "vCPU %d: KVM does not hold what it was given: %s",
+                   cs->cpu_index, diff);
+        return false;
+    }
+    return true;
+}

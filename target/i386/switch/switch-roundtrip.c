@@ -1,0 +1,387 @@
+/*
+ * All that can be seen of the vCPUs, kept and compared: for a round trip
+ *
+ * Under KVM that is what every KVM_GET_* shows, with every MSR that this KVM
+ * lists; under TCG what CPUX86State's VMState description and the LAPIC's
+ * registers hold.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "migration/vmstate.h"
+#include "system/kvm.h"
+#include "tcg/helper-tcg.h"
+#include "x86-switch.h"
+
+/* The bits of a descriptor's second word that are neither base nor limit. */
+#define DESC_ATTRIBUTES 0x00f0ff00
+
+typedef struct X86Snapshot {
+    X86KVMState kvm;
+    X86CPU *cpu;                /* a copy, in TCG */
+    APICCommonState *apic;      /* likewise */
+} X86Snapshot;
+
+struct SwitchSnapshot {
+    int count;
+    X86Snapshot vcpu[];
+};
+
+/* What there is to get of a vCPU: KVM's list of MSRs, those that can be read */
+static const X86KVMState *everything(CPUState *cs, Error **errp)
+{
+    static X86KVMState *all;
+    struct {
+        struct kvm_msr_list list;
+        uint32_t indices[X86_KVM_MSRS_MAX];
+    } found = { .list.nmsrs = X86_KVM_MSRS_MAX };
+
+    if (all) {
+        return all;
+    }
+    if (kvm_ioctl(kvm_state, KVM_GET_MSR_INDEX_LIST, &found) < 0) {
+        error_setg(errp, "KVM_GET_MSR_INDEX_LIST failed");
+        return NULL;
+    }
+    all = g_new0(X86KVMState, 1);
+    all->have = X86_KVM_REGS | X86_KVM_SREGS | X86_KVM_XSAVE | X86_KVM_EVENTS |
+                X86_KVM_DEBUGREGS | X86_KVM_MP_STATE | X86_KVM_LAPIC;
+    if (kvm_check_extension(kvm_state, KVM_CAP_XCRS)) {
+        all->have |= X86_KVM_XCRS;
+    }
+    if (x86_switch_cpu(cs)->has_tsc_offset_attr) {
+        all->have |= X86_KVM_TSC_OFFSET;
+    }
+    for (int i = 0; i < found.list.nmsrs; i++) {
+        struct {
+            struct kvm_msrs info;
+            struct kvm_msr_entry entry;
+        } msr = {
+            .info.nmsrs = 1,
+            .entry.index = found.list.indices[i],
+        };
+
+        if (kvm_vcpu_ioctl(cs, KVM_GET_MSRS, &msr) == 1) {
+            all->msrs[all->nmsrs++] = msr.entry;
+        }
+    }
+    return all;
+}
+
+static bool take_kvm(CPUState *cs, X86Snapshot *s, Error **errp)
+{
+    const X86KVMState *all = everything(cs, errp);
+    int ret;
+
+    if (!all) {
+        return false;
+    }
+    ret = x86_kvm_state_get(cs, &s->kvm, all);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "vCPU %d: reading KVM's state",
+                         cs->cpu_index);
+        return false;
+    }
+    if (x86_switch_tsc_offset_moves(cs)) {
+        s->kvm.have &= ~X86_KVM_TSC_OFFSET;
+    }
+    return true;
+}
+
+static bool take_tcg(CPUState *cs, X86Snapshot *s, Error **errp)
+{
+    X86CPU *cpu = X86_CPU(cs);
+
+    /* Make some fields of the description out of others. */
+    update_mxcsr_from_sse_status(&cpu->env);
+    vmstate_x86_cpu.pre_save(cpu);
+    s->cpu = g_memdup2(cpu, sizeof(*cpu));
+    s->apic = g_memdup2(x86_switch_lapic(cpu), sizeof(*s->apic));
+    return true;
+}
+
+void switch_arch_free_snapshot(SwitchSnapshot *snapshot)
+{
+    for (int i = 0; snapshot && i < snapshot->count; i++) {
+        g_free(snapshot->vcpu[i].cpu);
+        g_free(snapshot->vcpu[i].apic);
+    }
+    g_free(snapshot);
+}
+
+SwitchSnapshot *switch_arch_take_snapshot(Error **errp)
+{
+    SwitchSnapshot *snapshot;
+    CPUState *cs;
+    int count = 0;
+
+    CPU_FOREACH(cs) {
+        count++;
+    }
+    snapshot = g_malloc0(sizeof(*snapshot) + count * sizeof(X86Snapshot));
+    CPU_FOREACH(cs) {
+        X86Snapshot *s = &snapshot->vcpu[snapshot->count++];
+
+        if (!(kvm_enabled() ? take_kvm : take_tcg)(cs, s, errp)) {
+            switch_arch_free_snapshot(snapshot);
+            return NULL;
+        }
+    }
+    return snapshot;
+}
+
+#define LAPIC_PPR   0x0a0
+#define LAPIC_LVTT  0x320
+#define LAPIC_TMICT 0x380
+#define LAPIC_TMCCT 0x390
+
+static uint32_t *lapic_register(X86KVMState *s, int offset)
+{
+    return (uint32_t *)(s->lapic.regs + offset);
+}
+
+static bool lapic_timer_is_over(X86KVMState *s)
+{
+    return !(*lapic_register(s, LAPIC_LVTT) & APIC_LVT_TIMER_PERIODIC) &&
+           *lapic_register(s, LAPIC_TMCCT) == 0;
+}
+
+/*
+ * TCG knows no exception that is pending only: it is injected then, and its
+ * payload is where the exception puts it (C6).
+ */
+static void inject_pending_exception(X86KVMState *s)
+{
+    struct kvm_vcpu_events *e = &s->events;
+    uint64_t payload = e->exception_payload;
+
+    if (!e->exception.pending) {
+        return;
+    }
+    e->exception.pending = 0;
+    e->exception.injected = 1;
+    if (e->exception.nr == EXCP01_DB) {
+        if (e->exception_has_payload) {
+            s->debugregs.dr6 = ((s->debugregs.dr6 & ~0xfull) | DR6_FIXED_1 |
+                                payload) ^ (payload & DR6_FIXED_1);
+        }
+        s->debugregs.dr7 &= ~(uint64_t)DR7_GD;
+    } else if (e->exception.nr == EXCP0E_PAGE && e->exception_has_payload) {
+        s->sregs.cr2 = payload;
+    }
+    e->exception_has_payload = 0;
+    e->exception_payload = 0;
+}
+
+/*
+ * What may differ after KVM -> TCG -> KVM, each with its reason: it is taken
+ * out of both.
+ */
+static void allow_in_kvm(X86KVMState *s, bool timer_was_over)
+{
+    struct kvm_segment *seg[] = {
+        &s->sregs.cs, &s->sregs.ds, &s->sregs.es, &s->sregs.fs, &s->sregs.gs,
+        &s->sregs.ss,
+    };
+    struct kvm_vcpu_events *e = &s->events;
+    int nr = e->exception.nr;
+
+    inject_pending_exception(s);
+    for (int i = 0; i < ARRAY_SIZE(seg); i++) {
+        /* Some KVMs show a null selector's as usable, but not present. */
+        seg[i]->unusable |= !seg[i]->present;
+        /* Hardware demands that what is loaded was Accessed (C12). */
+        seg[i]->type |= seg[i]->s;
+        if (seg[i]->unusable && !(s->sregs.cr0 & CR0_PE_MASK)) {
+            /* Null in protected mode, usable in real mode (C12). */
+            seg[i]->unusable = 0;
+            seg[i]->present = seg[i]->s = 1;
+            seg[i]->type = 3;
+            seg[i]->limit = 0xffff;
+        }
+    }
+    if (!(s->sregs.ldt.selector & ~3) && !s->sregs.ldt.limit) {
+        /* None, whatever a null selector has left in the cache. */
+        s->sregs.ldt = (struct kvm_segment) {};
+    }
+    /*
+     * RIP is still at the instruction, which raises them again: INT3, INTO,
+     * and #UD, which KVM queues for instructions that it alone lacks, too.
+     */
+    if (nr == EXCP03_INT3 || nr == EXCP04_INTO || nr == EXCP06_ILLOP) {
+        e->exception.injected = 0;
+        e->exception.pending = 0;
+    }
+    /* Numbers without an event are left from the last one. */
+    if (!e->exception.injected && !e->exception.pending) {
+        memset(&e->exception, 0, sizeof(e->exception));
+    }
+    if (!e->interrupt.injected) {
+        e->interrupt.nr = 0;
+    }
+    /*
+     * A component in its initial state may be said to be in use (SDM vol. 1,
+     * "Processor tracking of XSAVE-managed state").
+     */
+    x86_kvm_state_normalise_xsave(s);
+    /* TCG keeps one NMI pending, KVM up to two. */
+    e->nmi.pending = !!e->nmi.pending;
+    /* KVM computes the priority anew when the guest reads it. */
+    *lapic_register(s, LAPIC_PPR) = 0;
+    /* The LAPIC timer runs on… */
+    *lapic_register(s, LAPIC_TMCCT) = 0;
+    /* …and KVM would fire one that has fired before, if it had this (E2). */
+    if (timer_was_over) {
+        *lapic_register(s, LAPIC_TMICT) = 0;
+    }
+    /* To TCG both are waiting for SIPI. */
+    if (s->mp_state.mp_state == KVM_MP_STATE_UNINITIALIZED) {
+        s->mp_state.mp_state = KVM_MP_STATE_INIT_RECEIVED;
+    }
+}
+
+/* The same for TCG -> KVM -> TCG. */
+static void allow_in_tcg(X86CPU *cpu)
+{
+    CPUState *cs = CPU(cpu);
+
+    /* POLL has the vCPU look at its LAPIC, from which HARD follows. */
+    cs->interrupt_request &= ~(CPU_INTERRUPT_POLL | CPU_INTERRUPT_HARD);
+    /* Set by x86_update_hflags() in 64-bit mode, where it means nothing. */
+    if (cpu->env.hflags & HF_CS64_MASK) {
+        cpu->env.hflags |= HF_SS32_MASK;
+    }
+    /* TCG walks from memory: KVM's last copy means nothing to it (C11). */
+    memset(cpu->env.pdptrs, 0, sizeof(cpu->env.pdptrs));
+    cpu->env.pdptrs_valid = false;
+    /* TCG keeps no XSTATE_BV (C10). */
+    cpu->env.xstate_bv = 0;
+    /* In TCG the offset to the host's TSC counts, and cs->halted. */
+    cpu->env.tsc = 0;
+    cpu->env.mp_state = 0;
+    /* Without an event it is left from the last one. */
+    if (cs->exception_index < 0) {
+        cpu->env.has_error_code = 0;
+    }
+    /* Read as DR6 and DR7 are. */
+    cpu->env.dr[4] = cpu->env.dr[5] = 0;
+    /*
+     * Descriptor bits that repeat base and limit; TR may be busy or not, and
+     * TCG does not need what hardware demands of the cache (C12).
+     */
+    for (int i = 0; i < 6; i++) {
+        SegmentCache *seg = &cpu->env.segs[i];
+
+        seg->flags &= DESC_ATTRIBUTES;
+        seg->flags |= DESC_A_MASK;
+        if (!(cpu->env.cr[0] & CR0_PE_MASK)) {
+            seg->flags &= ~DESC_DPL_MASK;
+            if (!(seg->flags & DESC_P_MASK)) {
+                seg->flags = DESC_P_MASK | DESC_S_MASK | DESC_W_MASK |
+                             DESC_A_MASK;
+                seg->limit = 0xffff;
+            }
+        }
+    }
+    if (!(cpu->env.ldt.selector & ~3) && !cpu->env.ldt.limit) {
+        cpu->env.ldt.flags = 0;
+    }
+    cpu->env.ldt.flags &= DESC_ATTRIBUTES;
+    cpu->env.tr.flags &= DESC_ATTRIBUTES & ~DESC_TSS_BUSY_MASK;
+}
+
+/* Fields of a VMState description; @before and @after are copies of @live. */
+static char *diff_vmsd(const VMStateDescription *vmsd, void *live,
+                       const void *before, const void *after);
+
+static char *diff_field(const VMStateField *f, void *live, const void *before,
+                        const void *after)
+{
+    int n = f->flags & VMS_ARRAY ? f->num : 1;
+
+    for (int i = 0; i < n; i++) {
+        size_t offset = f->offset + f->size * i;
+        const char *a = (const char *)before + offset;
+        const char *b = (const char *)after + offset;
+
+        if (f->flags & VMS_STRUCT) {
+            g_autofree char *inner = diff_vmsd(f->vmsd, (char *)live + offset,
+                                               a, b);
+
+            if (inner) {
+                return g_strdup_printf("%s[%d].%s", f->name, i, inner);
+            }
+        } else if (memcmp(a, b, f->size)) {
+            return f->size > 8 || !is_power_of_2(f->size)
+                   ? g_strdup_printf("%s[%d] has changed", f->name, i)
+                   : g_strdup_printf("%s[%d] was 0x%" PRIx64 ", is 0x%" PRIx64,
+                                     f->name, i, ldn_he_p(a, f->size),
+                                     ldn_he_p(b, f->size));
+        }
+    }
+    return NULL;
+}
+
+static char *diff_vmsd(const VMStateDescription *vmsd, void *live,
+                       const void *before, const void *after)
+{
+    const VMStateDescription * const *sub = vmsd->subsections;
+
+    for (const VMStateField *f = vmsd->fields; f->name; f++) {
+        char *diff;
+
+        /* Nested guests and buffers of a variable size: neither is switched. */
+        if (f->flags & (VMS_POINTER | VMS_VBUFFER | VMS_MULTIPLY_ELEMENTS) ||
+            (f->field_exists && !f->field_exists(live, vmsd->version_id))) {
+            continue;
+        }
+        diff = diff_field(f, live, before, after);
+        if (diff) {
+            return diff;
+        }
+    }
+    for (; sub && *sub; sub++) {
+        char *diff = NULL;
+
+        if (!(*sub)->needed || (*sub)->needed(live)) {
+            diff = diff_vmsd(*sub, live, before, after);
+        }
+        if (diff) {
+            return diff;
+        }
+    }
+    return NULL;
+}
+
+bool switch_arch_compare_snapshots(SwitchSnapshot *before,
+                                   SwitchSnapshot *after, Error **errp)
+{
+    CPUState *cs;
+    int i = 0;
+
+    CPU_FOREACH(cs) {
+        X86Snapshot *a = &before->vcpu[i], *b = &after->vcpu[i];
+        g_autofree char *diff = NULL;
+
+        if (a->cpu) {
+            allow_in_tcg(a->cpu);
+            allow_in_tcg(b->cpu);
+            diff = diff_vmsd(&vmstate_cpu_common, cs, a->cpu, b->cpu);
+            diff = diff ?: diff_vmsd(&vmstate_x86_cpu, cs, a->cpu, b->cpu);
+        } else {
+            bool timer_was_over = lapic_timer_is_over(&a->kvm);
+
+            allow_in_kvm(&a->kvm, timer_was_over);
+            allow_in_kvm(&b->kvm, timer_was_over);
+            diff = x86_kvm_state_diff(&b->kvm, &a->kvm);
+        }
+        if (diff) {
+            error_setg(errp, "vCPU %d after a round trip: %s", cs->cpu_index,
+                       diff);
+            return false;
+        }
+        i++;
+    }
+    return true;
+}

@@ -1,0 +1,83 @@
+/*
+ * The rules that a vCPU's state must keep, asked about what KVM was given
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "x86-switch.h"
+#include "host-cpu.h"
+#include "switch-rules.h"
+
+#define MXCSR_RESERVED 0xffff0000
+
+static bool host_is_intel(void)
+{
+    char vendor[CPUID_VENDOR_SZ + 1];
+
+    host_cpu_vendor_fms(vendor, NULL, NULL, NULL);
+    return g_str_equal(vendor, CPUID_VENDOR_INTEL);
+}
+
+static X86SwitchLimits limits_of(X86CPU *cpu)
+{
+    CPUX86State *env = &cpu->env;
+    FeatureWordArray *features = &env->features;
+    uint64_t efer = MSR_EFER_SVME;
+    uint64_t cr4 = cr4_reserved_bits(env);
+
+    if (!((*features)[FEAT_1_ECX] & CPUID_EXT_PCID)) {
+        cr4 |= CR4_PCIDE_MASK;
+    }
+
+    if ((*features)[FEAT_8000_0001_EDX] & CPUID_EXT2_SYSCALL) {
+        efer |= MSR_EFER_SCE;
+    }
+    if ((*features)[FEAT_8000_0001_EDX] & CPUID_EXT2_LM) {
+        efer |= MSR_EFER_LME | MSR_EFER_LMA;
+    }
+    if ((*features)[FEAT_8000_0001_EDX] & CPUID_EXT2_NX) {
+        efer |= MSR_EFER_NXE;
+    }
+    if ((*features)[FEAT_8000_0001_EDX] & CPUID_EXT2_FFXSR) {
+        efer |= MSR_EFER_FFXSR;
+    }
+    return (X86SwitchLimits) {
+        .phys_bits = cpu->phys_bits,
+        .linear_bits = (*features)[FEAT_7_0_ECX] & CPUID_7_0_ECX_LA57 ? 57
+                                                                      : 48,
+        .nmi_stays_masked = !host_is_intel(),
+        .cr4_reserved = cr4,
+        .efer_reserved = ~efer,
+        .xcr0_reserved = ~((*features)[FEAT_XSAVE_XCR0_LO] | XSTATE_FP_MASK |
+                           XSTATE_SSE_MASK),
+        .mxcsr_reserved = MXCSR_RESERVED,
+    };
+}
+
+static const X86SwitchRule *broken_rule(CPUState *cs)
+{
+    X86SwitchLimits limits = limits_of(X86_CPU(cs));
+
+    return x86_switch_broken_rule(&x86_switch_cpu(cs)->put, &limits);
+}
+
+bool x86_switch_check_rules(CPUState *cs, Error **errp)
+{
+    const X86SwitchRule *rule = broken_rule(cs);
+
+    if (!rule) {
+        return true;
+    }
+    error_setg(errp, "vCPU %d: hardware would not run this state, rule '%s'"
+               " (%s)", cs->cpu_index, rule->name, rule->manual);
+    return false;
+}
+
+char *switch_arch_explain_refusal(int cpu_index)
+{
+    const X86SwitchRule *rule = broken_rule(qemu_get_cpu(cpu_index));
+
+    return rule ? g_strdup_printf("rule '%s' (%s)", rule->name, rule->manual)
+                : NULL;
+}

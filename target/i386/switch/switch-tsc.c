@@ -1,0 +1,167 @@
+/*
+ * The guest's TSC across a switch
+ *
+ * Under either accelerator the guest's TSC is the host's plus an offset.
+ * The offset is read from KVM, used by TCG, and put back: the TSC neither
+ * stops nor jumps (HAZARDS C13).  Frequency scaling is refused at start.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qemu/timer.h"
+#include "system/kvm.h"
+#include "system/runstate.h"
+#include "x86-switch.h"
+
+static int x86_switch_tsc_attr(CPUState *cs, int ioctl, int64_t *offset)
+{
+    struct kvm_device_attr attr = {
+        .group = KVM_VCPU_TSC_CTRL,
+        .attr = KVM_VCPU_TSC_OFFSET,
+        .addr = (uintptr_t)offset,
+    };
+
+    return kvm_vcpu_ioctl(cs, ioctl, &attr);
+}
+
+bool x86_switch_init_tsc(CPUState *cs, X86SwitchCPU *sc, Error **errp)
+{
+    CPUX86State *env = cpu_env(cs);
+    int vm_khz = kvm_vm_ioctl(kvm_state, KVM_GET_TSC_KHZ);
+
+    /* Linux 5.16 and later; before, the MSR itself must do. */
+    sc->has_tsc_offset_attr =
+        x86_switch_tsc_attr(cs, KVM_HAS_DEVICE_ATTR, NULL) == 0;
+
+    if (env->user_tsc_khz && env->user_tsc_khz != vm_khz) {
+        error_setg(errp, "-accel switch does not work with TSC scaling"
+                   " (tsc-frequency=)");
+        return false;
+    }
+    return true;
+}
+
+/* The MSR, read between two readings of the host's TSC. */
+static int x86_switch_read_tsc_msr(CPUState *cs, int64_t *offset)
+{
+    struct {
+        struct kvm_msrs info;
+        struct kvm_msr_entry entry;
+    } msr = {
+        .info.nmsrs = 1,
+        .entry.index = MSR_IA32_TSC,
+    };
+    int64_t before = cpu_get_host_ticks(), after;
+    int ret = kvm_vcpu_ioctl(cs, KVM_GET_MSRS, &msr);
+
+    after = cpu_get_host_ticks();
+    if (ret != 1) {
+        return ret < 0 ? ret : -EINVAL;
+    }
+    *offset = msr.entry.data - (before + (after - before) / 2);
+    return 0;
+}
+
+int x86_switch_export_tsc(CPUState *cs, X86SwitchCPU *sc)
+{
+    return sc->has_tsc_offset_attr
+           ? x86_switch_tsc_attr(cs, KVM_GET_DEVICE_ATTR, &sc->tsc_offset)
+           : x86_switch_read_tsc_msr(cs, &sc->tsc_offset);
+}
+
+/*
+ * After the MSRs were put: writing MSR_IA32_TSC on a host whose TSC is not
+ * stable moves the guest's by the VM's age (FINDINGS 3.3).
+ */
+int x86_switch_import_tsc(CPUState *cs, X86SwitchCPU *sc)
+{
+    if (!sc->has_tsc_offset_attr || switch_omits(SWITCH_FIXUP_TSC_OFFSET)) {
+        return 0;
+    }
+    return x86_switch_tsc_attr(cs, KVM_SET_DEVICE_ATTR, &sc->tsc_offset);
+}
+
+bool x86_switch_tsc_offset_moves(CPUState *cs)
+{
+    int64_t first, second;
+
+    return x86_switch_tsc_attr(cs, KVM_GET_DEVICE_ATTR, &first) < 0 ||
+           x86_switch_tsc_attr(cs, KVM_GET_DEVICE_ATTR, &second) < 0 ||
+           first != second;
+}
+
+/* Set between a load into TCG and the first use of what was loaded. */
+static bool tsc_loaded;
+
+/* Go on from the TSC that was loaded: one reading of the host's for all. */
+void x86_switch_use_loaded_tsc(void)
+{
+    int64_t now = cpu_get_host_ticks();
+    CPUState *cs;
+
+    if (!tsc_loaded) {
+        return;
+    }
+    tsc_loaded = false;
+    CPU_FOREACH(cs) {
+        x86_switch_cpu(cs)->tsc_offset = cpu_env(cs)->tsc - now;
+    }
+}
+
+void switch_arch_pre_save_tcg(void)
+{
+    CPUState *cs;
+
+    x86_switch_use_loaded_tsc();
+    CPU_FOREACH(cs) {
+        cpu_env(cs)->tsc = x86_switch_get_tsc(cpu_env(cs));
+    }
+}
+
+void switch_arch_post_load_tcg(void)
+{
+    /* The vCPUs' sections, with the TSC, are still to come. */
+    tsc_loaded = true;
+}
+
+static void x86_switch_tsc_vm_state_change(void *opaque, bool running,
+                                           RunState state)
+{
+    if (running) {
+        x86_switch_use_loaded_tsc();
+    }
+}
+
+void x86_switch_init_tsc_load(void)
+{
+    /* Before kvm-clock's pages are filled, which is at priority 1. */
+    qemu_add_vm_change_state_handler_prio(x86_switch_tsc_vm_state_change,
+                                          NULL, 0);
+}
+
+uint64_t x86_switch_get_tsc(CPUX86State *env)
+{
+    return cpu_get_host_ticks() + x86_switch_cpu(env_cpu(env))->tsc_offset;
+}
+
+void x86_switch_wrmsr(CPUX86State *env, uint32_t msr, uint64_t value)
+{
+    if (msr == MSR_IA32_TSC) {
+        x86_switch_cpu(env_cpu(env))->tsc_offset =
+            value - cpu_get_host_ticks();
+        return;
+    }
+    x86_switch_kvmclock_wrmsr(env, msr, value);
+}
+
+uint64_t x86_switch_rdmsr(CPUX86State *env, uint32_t msr)
+{
+    uint64_t value = 0;
+
+    if (msr == MSR_IA32_TSC) {
+        return x86_switch_get_tsc(env);
+    }
+    x86_switch_kvmclock_rdmsr(env, msr, &value);
+    return value;
+}

@@ -1,0 +1,108 @@
+/*
+ * x86's part of the accelerator switch
+ *
+ * Unless a comment says otherwise, all functions are called on the main
+ * loop with the BQL held and all vCPUs paused, so that a vCPU's state may be
+ * read and written, and its KVM ioctls issued, from there.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#ifndef TARGET_I386_X86_SWITCH_H
+#define TARGET_I386_X86_SWITCH_H
+
+#include "cpu.h"
+#include "hw/i386/apic_internal.h"
+#include "accel/switch/switch-internal.h"
+#include "kvm-state.h"
+
+/*
+ * In interrupt_request while the vCPU is in TCG: KVM had an interrupt or
+ * NMI in delivery, and TCG has not delivered it yet.  The vector is in
+ * env->interrupt_injected, the NMI in env->nmi_injected.
+ */
+#define CPU_INTERRUPT_INJECTED CPU_INTERRUPT_TGT_EXT_0
+
+/* What a switch needs of a vCPU besides CPUX86State. */
+typedef struct X86SwitchCPU {
+    /* Guest TSC minus host TSC, in ticks. */
+    int64_t tsc_offset;
+    bool has_tsc_offset_attr;
+
+    /* What KVM was given; constant. */
+    struct kvm_cpuid2 *cpuid;
+
+    /* Between export and convert. */
+    bool interrupt_shadow;
+    uint32_t lapic_tmcct;
+
+    /* What KVM was given since x86_switch_forget_puts(). */
+    X86KVMState put;
+
+    /* Between convert and commit or restore, to KVM. */
+    struct {
+        CPUX86State env;
+        uint32_t interrupt_request;
+        int32_t exception_index;
+        bool halted;
+    } saved;
+} X86SwitchCPU;
+
+/* Of vCPU @cs; never NULL under -accel switch. */
+X86SwitchCPU *x86_switch_cpu(CPUState *cs);
+
+static inline APICCommonState *x86_switch_lapic(X86CPU *cpu)
+{
+    return APIC_COMMON(cpu->apic_state);
+}
+
+/* switch-convert.c: one vCPU's registers */
+void x86_switch_convert_to_tcg(X86CPU *cpu, X86SwitchCPU *sc);
+void x86_switch_convert_to_kvm(X86CPU *cpu, X86SwitchCPU *sc);
+
+/* switch-lapic.c */
+
+/*
+ * Read the LAPIC's current count, which QEMU's own reading leaves out.
+ * Returns 0 or a negative errno.
+ */
+int x86_switch_export_lapic(X86CPU *cpu, X86SwitchCPU *sc);
+void x86_switch_lapic_to_tcg(X86CPU *cpu, X86SwitchCPU *sc);
+/* Returns 0 or a negative errno. */
+int x86_switch_import_lapic(X86CPU *cpu);
+
+/* switch-readback.c */
+void x86_switch_forget_puts(X86SwitchCPU *sc);
+/* Refuse a KVM that doesn't hold what it was given. */
+bool x86_switch_read_back(CPUState *cs, Error **errp);
+
+/* switch-rules-check.c: refuse what hardware would refuse to run */
+bool x86_switch_check_rules(CPUState *cs, Error **errp);
+
+/* switch-tsc.c */
+
+/* Read the offset out of KVM, or put it in.  0 or a negative errno. */
+int x86_switch_export_tsc(CPUState *cs, X86SwitchCPU *sc);
+int x86_switch_import_tsc(CPUState *cs, X86SwitchCPU *sc);
+/*
+ * Whether KVM changes the offset by itself, as it does whenever it loads a
+ * vCPU on a host whose TSC is not stable (FINDINGS 3.3).
+ */
+bool x86_switch_tsc_offset_moves(CPUState *cs);
+void x86_switch_init_tsc_load(void);
+/* Before the TSC is looked at: a load may have brought another one. */
+void x86_switch_use_loaded_tsc(void);
+bool x86_switch_init_tsc(CPUState *cs, X86SwitchCPU *sc, Error **errp);
+
+/* switch-kvmclock.c */
+void x86_switch_init_kvmclock(void);
+/* The guest has come to TCG: take the clock's reference anew. */
+void x86_switch_kvmclock_to_tcg(void);
+bool x86_switch_kvmclock_wrmsr(CPUX86State *env, uint32_t msr, uint64_t value);
+bool x86_switch_kvmclock_rdmsr(CPUX86State *env, uint32_t msr, uint64_t *value);
+
+/* switch-features.c: called by the vCPU's thread once */
+void x86_switch_init_cpuid(CPUState *cs, X86SwitchCPU *sc);
+/* At realize: refuse what the user asked for by name and either lacks. */
+bool x86_switch_check_features(X86CPU *cpu, Error **errp);
+
+#endif
