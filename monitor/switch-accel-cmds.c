@@ -1,0 +1,120 @@
+/*
+ * Monitor commands of the accelerator switch
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include "qemu/osdep.h"
+#include "monitor/hmp.h"
+#include "monitor/hmp-target.h"
+#include "monitor/monitor.h"
+#include "qapi/clone-visitor.h"
+#include "qapi/error.h"
+#include "qapi/qapi-commands-accel-switch-target.h"
+#include "qapi/qapi-visit-accel-switch-target.h"
+#include "qobject/qdict.h"
+#include "qemu/accel.h"
+#include "accel/switch/switch-internal.h"
+
+AccelSwitchInfo *coroutine_fn qmp_switch_accel(SwitchableAccel accel,
+                                               Error **errp)
+{
+    return accel_switch_to_co(accel, errp);
+}
+
+AccelInfo *qmp_query_accel(Error **errp)
+{
+    AccelInfo *info = g_new0(AccelInfo, 1);
+    strList **tail = &info->available;
+
+    info->blockers = switch_blockers();
+    if (!accel_switch_configured()) {
+        const char *type = object_get_typename(OBJECT(current_accel()));
+
+        info->active = g_strndup(type, strlen(type) -
+                                       strlen(ACCEL_CLASS_SUFFIX));
+        QAPI_LIST_APPEND(tail, g_strdup(info->active));
+        return info;
+    }
+    info->active = g_strdup(SwitchableAccel_str(switch_state->active));
+    for (int i = 0; i < SWITCHABLE_ACCEL__MAX; i++) {
+        QAPI_LIST_APPEND(tail, g_strdup(SwitchableAccel_str(i)));
+    }
+    info->switches = switch_state->switches;
+    if (switch_state->last) {
+        info->last = QAPI_CLONE(AccelSwitchInfo, switch_state->last);
+    }
+    return info;
+}
+
+static void hmp_print_switch(Monitor *mon, const AccelSwitchInfo *info)
+{
+    const AccelSwitchPhases *ph = info->phases;
+
+    monitor_printf(mon, "%s -> %s: downtime %" PRIu64 " us (quiesce %" PRIu64
+                   ", export %" PRIu64 ", convert %" PRIu64 ", import %" PRIu64
+                   ", resume %" PRIu64 ")\n",
+                   SwitchableAccel_str(info->from),
+                   SwitchableAccel_str(info->to), info->downtime_ns / SCALE_US,
+                   ph->quiesce_ns / SCALE_US, ph->export_ns / SCALE_US,
+                   ph->convert_ns / SCALE_US, ph->import_ns / SCALE_US,
+                   ph->resume_ns / SCALE_US);
+}
+
+void coroutine_fn hmp_switch_accel(Monitor *mon, const QDict *qdict)
+{
+    const char *name = qdict_get_try_str(qdict, "accel");
+    g_autoptr(AccelSwitchInfo) info = NULL;
+    Error *err = NULL;
+    SwitchableAccel to;
+
+    if (name) {
+        to = qapi_enum_parse(&SwitchableAccel_lookup, name, -1, NULL);
+        if (to == (SwitchableAccel)-1) {
+            monitor_printf(mon, "Error: there is no accelerator '%s' to switch"
+                           " to; use kvm or tcg\n", name);
+            return;
+        }
+    } else {
+        to = accel_switch_configured() &&
+             switch_state->active == SWITCHABLE_ACCEL_KVM
+             ? SWITCHABLE_ACCEL_TCG : SWITCHABLE_ACCEL_KVM;
+    }
+    info = accel_switch_to_co(to, &err);
+    if (hmp_handle_error(mon, err)) {
+        return;
+    }
+    if (info->from == info->to) {
+        monitor_printf(mon, "the guest runs under %s already\n",
+                       SwitchableAccel_str(to));
+    } else {
+        hmp_print_switch(mon, info);
+    }
+}
+
+void hmp_x_accel_roundtrip(Monitor *mon, const QDict *qdict)
+{
+    Error *err = NULL;
+
+    qmp_x_accel_roundtrip(&err);
+    if (!hmp_handle_error(mon, err)) {
+        monitor_printf(mon, "nothing has changed\n");
+    }
+}
+
+void hmp_info_accel(Monitor *mon, const QDict *qdict)
+{
+    g_autoptr(AccelInfo) info = qmp_query_accel(&error_abort);
+
+    monitor_printf(mon, "active: %s\navailable:", info->active);
+    for (strList *l = info->available; l; l = l->next) {
+        monitor_printf(mon, " %s", l->value);
+    }
+    monitor_printf(mon, "\nswitches: %" PRIu64 "\n", info->switches);
+    if (info->last) {
+        monitor_printf(mon, "last: ");
+        hmp_print_switch(mon, info->last);
+    }
+    for (strList *l = info->blockers; l; l = l->next) {
+        monitor_printf(mon, "blocked: %s\n", l->value);
+    }
+}
