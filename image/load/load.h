@@ -1,0 +1,72 @@
+/*
+ * vas-load: work in the guest that checks itself.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * Each concern is one file with one function, which does a round of its work
+ * and reports each answer to a check_*() function.  A round is short, so that
+ * a guest whose accelerator is switched has rounds on both sides of a switch,
+ * and works at all under an emulator inside an emulator.
+ */
+#ifndef VAS_LOAD_H
+#define VAS_LOAD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stddef.h>
+
+struct load {
+    unsigned long rounds;
+    unsigned long checks;
+    unsigned long failures;
+    /* smaller buffers and shorter loops, for slow machines */
+    bool light;
+    /* how a fork()ed child calls the program again */
+    const char *self;
+};
+
+extern struct load load;
+
+/* One check each: counts it, and prints a FAIL line if it fails. */
+void check_u64(const char *what, uint64_t expected, uint64_t got);
+void check_double(const char *what, double expected, double got,
+                  double tolerance);
+void check_bytes(const char *what, const void *expected, const void *got,
+                 size_t len);
+/* expected is told in words */
+void check_true(const char *what, bool ok, const char *expected,
+                long long got);
+/* The work itself could not be done (errno is told): a failure. */
+void check_errno(const char *what);
+
+/*
+ * Spin for a while without touching memory or leaving user space.  What is
+ * held in registers around it is what a switch must carry over.
+ */
+static inline void load_spin(void)
+{
+    uint32_t n = load.light ? 20000 : 200000;
+
+    __asm__ volatile("1: subl $1, %0\n\tjnz 1b" : "+r"(n) : : "cc");
+}
+
+/* The concerns: each does one round. */
+void integer_round(void);
+void x87_round(void);
+void sse_round(void);
+void memory_round(void);
+void code_round(void);
+void file_round(void);
+void process_round(void);
+void signal_round(void);
+void thread_round(void);
+void clock_round(void);
+
+/* Sets the clocks' starting points; call once, before the first round. */
+void clock_begin(void);
+/* What clocks can only be judged by over the whole run. */
+void clock_end(void);
+/* The child's side of process_round(): never returns. */
+void process_child(const char *token);
+
+#endif
