@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""
+./vas check: build what the tests need, run them with "meson test", say what came out.
+
+The last line is always "N passed, N failed, N skipped".
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+
+from vas import paths
+
+TIERS = ["unit", "qtest", "local", "rig"]
+TAIL = 25
+
+
+# What --sanitize runs the tests with.  QEMU ends with memory that it has not freed.
+SANITIZED = {
+    "VAS_QEMU": os.path.join(paths.BUILD, "qemu-sanitize"),
+    "VAS_RIG_QEMU": os.path.join(paths.BUILD, "qemu"),
+    "ASAN_OPTIONS": "detect_leaks=0:halt_on_error=1:abort_on_error=1",
+    "UBSAN_OPTIONS": "halt_on_error=1:abort_on_error=1:print_stacktrace=1",
+}
+
+
+class CheckError(Exception):
+    """One sentence that says why the tests could not be run."""
+
+
+def _meson_environment():
+    """Where a meson of our own is in the build folder, it's used."""
+    environment = dict(os.environ)
+    environment.pop("PYTHONPATH", None)
+    own = os.path.join(paths.BUILD, "meson/usr/lib/python3/dist-packages")
+    if os.path.isdir(own):
+        environment["PYTHONPATH"] = own
+    return environment
+
+
+def _run(command, what, environment=None):
+    result = subprocess.run(command, check=False, env=environment)
+    if result.returncode:
+        raise CheckError(f"{what} failed: its messages are above")
+
+
+def _run_quietly(command, what, environment):
+    """For what takes a second or two: its messages are of interest only if it fails."""
+    result = subprocess.run(command, check=False, env=environment, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if result.returncode:
+        sys.stderr.write(result.stdout)
+        raise CheckError(f"{what} failed: its messages are above")
+
+
+def _meson(*arguments):
+    return ["/usr/bin/python3", "-m", "mesonbuild.mesonmain", *arguments]
+
+
+def _qemu_tests():
+    """The targets of tests/qemu-tests.list."""
+    with open(os.path.join(paths.TOP, "tests/qemu-tests.list"), encoding="utf-8") as file:
+        words = [line.split("#")[0].split() for line in file]
+    return [w[1] for w in words if len(w) == 3]
+
+
+def build_qemu_tests():
+    """Build the tests that are part of QEMU's tree."""
+    targets = _qemu_tests()
+    if targets:
+        _run(["ninja", "-C", paths.QEMU, *targets], "building QEMU's tests",
+             dict(os.environ, CCACHE_BASEDIR=paths.TOP, CCACHE_NOHASHDIR="1"))
+
+
+def build_outer():
+    """Configure and build the outer project, whose products are the payloads."""
+    environment = _meson_environment()
+    if not os.path.exists(os.path.join(paths.OUTER, "build.ninja")):
+        _run_quietly(_meson("setup", paths.OUTER, paths.TOP),
+                     "configuring the outer project in build/outer", environment)
+    _run_quietly(["ninja", "-C", paths.OUTER], "building the tests' payloads", environment)
+
+
+def results():
+    """The entries of meson's log, each with a list of skipped subtests in "skipped"."""
+    with open(os.path.join(paths.OUTER, "meson-logs/testlog.json"), encoding="utf-8") as file:
+        entries = [json.loads(line) for line in file if line.strip()]
+    for entry in entries:
+        entry["output"] = entry.get("stdout", "") + entry.get("stderr", "")
+        entry["subtests"] = [
+            (match.group(1), match.group(2))
+            for match in re.finditer(r"(?m)^ok \d+ (\S+) # SKIP *(.*)$", entry.get("stdout", ""))]
+    return entries
+
+
+def _name(entry):
+    return entry["name"].split(" / ")[-1].split(":")[-1]
+
+
+def summarize(entries):
+    """Print what came out; returns whether nothing failed."""
+    passed = [e for e in entries if e["result"] in ("OK", "EXPECTEDFAIL")]
+    skipped = [e for e in entries if e["result"] == "SKIP"]
+    failed = [e for e in entries if e not in passed and e not in skipped]
+    for entry in failed:
+        print(f"\nFAILED {_name(entry)} ({entry['result'].lower()}, "
+              f"{entry['duration']:.0f} s):")
+        for line in entry["output"].splitlines()[-TAIL:]:
+            print("    " + line)
+    lines = []
+    for entry in skipped:
+        reason = re.search(r"(?m)^SKIP: (.*)$|# SKIP *(.*)$", entry["output"])
+        lines.append((_name(entry), (reason.group(1) or reason.group(2)) if reason
+                      else "no reason given"))
+    for entry in passed:
+        lines += [(f"{_name(entry)} {name}", reason or "no reason given")
+                  for name, reason in entry["subtests"]]
+    print()
+    for name, reason in lines:
+        print(f"SKIPPED {name}: {reason}")
+    print(f"{len(passed)} passed, {len(failed)} failed, {len(lines)} skipped")
+    return not failed
+
+
+def main(argv):
+    parser = argparse.ArgumentParser(
+        prog="./vas check", description="Build and run the tests.",
+        epilog="Full logs are in build/outer/meson-logs and build/logs.")
+    parser.add_argument("--tier", action="append", choices=TIERS,
+                        help="only this tier; may be given more than once")
+    parser.add_argument("--long", action="store_true", help="with higher counts")
+    parser.add_argument("--sanitize", action="store_true",
+                        help="run a QEMU that was built with ASan and UBSan (not in the rig, unless "
+                        "--tier rig says so)")
+    parser.add_argument("--list", action="store_true", help="list the tests, run none")
+    parser.add_argument("name", nargs="*", help="only these tests")
+    arguments = parser.parse_args(argv)
+    try:
+        build_qemu_tests()
+        build_outer()
+    except CheckError as error:
+        sys.exit(f"check: {error}")
+    command = _meson("test", "-C", paths.OUTER, "--no-rebuild")
+    for tier in arguments.tier or []:
+        command += ["--suite", tier]
+    if arguments.list:
+        command += ["--list"]
+    elif arguments.long:
+        command += ["--timeout-multiplier", "5"]
+    environment = dict(_meson_environment(), VAS_LONG="1" if arguments.long else "0")
+    if arguments.sanitize:
+        environment.update(SANITIZED)
+        command += ["--timeout-multiplier", "8"]
+        if not arguments.tier and not arguments.name:
+            command += ["--no-suite", "rig"]
+    log = os.path.join(paths.OUTER, "meson-logs/testlog.json")
+    if os.path.exists(log):
+        os.unlink(log)
+    try:
+        result = subprocess.run(command + arguments.name, check=False, env=environment)
+    except KeyboardInterrupt:
+        sys.exit("check: interrupted")
+    if arguments.list:
+        sys.exit(result.returncode)
+    if not os.path.exists(log):
+        sys.exit("check: no test ran: is there one of that name? (./vas check --list)")
+    good = summarize(results())
+    sys.exit(0 if good and result.returncode == 0 else 1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The Debian i386 guest while it runs: how far its boot is, its shell, its load."""
+
+import re
+
+from vas import image
+from vas.machine import MachineError
+
+# What the serial console shows first in each phase of a boot.
+PHASES = {
+    "grub": r"GNU GRUB",
+    "kernel": r"\] Linux version|Linux version \d",
+    "initramfs": r"Loading, please wait|Begin: ",
+    "systemd": r"Welcome to ",
+    "login": r"vas-guest login: ",
+}
+PROMPT = "vas@guest# "
+VERDICT = r"vas-load: verdict (pass|fail) checks (\d+)[^\n]*\n"
+# What a kernel says when memory, registers or interrupts went wrong.  Stalls and
+# lockups are not here: an emulator inside an emulator is slow enough for them.
+TROUBLE = (r"BUG:|Oops|general protection|unable to handle|segfault|double fault|"
+           r"Bad page|irq [0-9]+: nobody cared|EXT4-fs error|I/O error|WARNING: CPU")
+# Linux warns so that AMD never sold qemu32's CPU for SMP.
+HARMLESS = r"WARNING: CPU.* at arch/x86/kernel/cpu/amd\.c"
+
+
+def disk_arguments(host, interface="virtio"):
+    """QEMU's arguments for the image, which they leave as it is."""
+    path = host.put(str(image.image_path()))
+    return ["-drive", f"file={path},format=raw,if={interface},snapshot=on"]
+
+
+class Guest:
+    """
+    A Debian in @machine.  @pace stretches all timeouts: 1 suits hardware, an
+    emulated host needs more.
+    """
+
+    def __init__(self, machine, pace=1.0):
+        self.machine = machine
+        self.pace = pace
+
+    def expect(self, pattern, seconds):
+        return self.machine.serial.expect(pattern, seconds * self.pace)
+
+    def send(self, text):
+        self.machine.serial.send(text)
+
+    def wait_phase(self, name, seconds=60):
+        """Wait until the console shows that phase @name has begun."""
+        self.expect(PHASES[name], seconds)
+
+    def skip_menu(self):
+        """Start GRUB's first entry without waiting for its countdown."""
+        self.wait_phase("grub")
+        self.expect(r"Debian i386", 30)
+        self.send("\r")
+
+    def login(self):
+        """Log in at the prompt, which has been seen."""
+        self.send(image.USER + "\n")
+        self.expect("Password: ", 60)
+        self.send(image.PASSWORD + "\n")
+        self.expect(r"root@vas-guest", 60)
+        # A shell that edits no lines, a prompt that nothing else prints, and a
+        # console without the kernel's messages.
+        self.send("dmesg -n 1; stty -echo; PS1='vas''@guest# ' exec sh\n")
+        self.expect(PROMPT, 60)
+
+    def command(self, line, seconds=60):
+        """Run @line in the shell; returns (exit status, output)."""
+        self.send(f"echo vas-'begin'; {line}; echo vas-status $?\n")
+        self.expect("vas-begin\r?\n", seconds)
+        start = len(self.machine.serial.text()) - len(self.machine.serial.unread())
+        match = self.expect(r"vas-status (\d+)\r?\n", seconds)
+        text = self.machine.serial.text()[start:]
+        self.expect(PROMPT, seconds)
+        return int(match.group(1)), text.split("vas-status")[0].replace("\r", "").strip()
+
+    def start_load(self, options=""):
+        """Start vas-load in the foreground."""
+        self.send(f"vas-load {options}\n")
+        self.expect(r"vas-load: start pid \d+", 60)
+
+    def wait_round(self, seconds=60):
+        """Wait for the load's next report; returns (rounds, checks)."""
+        match = self.expect(r"vas-load: round (\d+) checks (\d+) (ok|FAILED)", seconds)
+        return int(match.group(1)), int(match.group(2))
+
+    def stop_load(self, seconds=120):
+        """Stop vas-load; returns (verdict, checks, FAIL lines)."""
+        self.send("\x03")
+        match = self.expect(VERDICT, seconds)
+        self.expect(PROMPT, seconds)
+        failures = re.findall(r"vas-load: FAIL [^\r\n]*", self.machine.serial.text())
+        return match.group(1), int(match.group(2)), failures
+
+    def trouble(self):
+        """Lines of the kernel's log that tell of a fault."""
+        _, text = self.command(f"dmesg | grep -E '{TROUBLE}'")
+        return [line for line in text.splitlines()
+                if line.strip() and not re.search(HARMLESS, line)]
+
+    def poweroff(self, seconds=180):
+        """Shut down in good order and wait for QEMU to end."""
+        self.send("poweroff\n")
+        status = self.machine.wait(seconds * self.pace)
+        if status:
+            raise MachineError(f"QEMU ended with status {status}")

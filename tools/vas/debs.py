@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Debian packages of a chosen release, without touching the machine's apt.
+
+The mirror is the one that the machine itself uses, read from its apt
+configuration when a package is needed: no host is named here.  Lists and
+packages live in a private folder of the cache.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+
+from pathlib import Path
+
+# The last release with an i386 kernel; the rig's kernel is of the same one,
+# so that what was seen on one machine is seen on the next.
+SUITE = "bookworm"
+
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+
+
+class DebError(Exception):
+    """Something that a person must put right, said in one sentence."""
+
+
+def cache_dir():
+    """The folder for everything that is built once and kept."""
+    base = os.environ.get("VAS_CACHE")
+    if base:
+        return Path(base)
+    xdg = os.environ.get("XDG_CACHE_HOME")
+    return (Path(xdg) if xdg else Path.home() / ".cache") / "qemu-vas"
+
+
+def mirror():
+    """URI of the Debian archive in the machine's own apt sources."""
+    out = subprocess.run(
+        ["apt-get", "indextargets", "--format",
+         "$(REPO_URI)\t$(RELEASE)\t$(COMPONENT)", "Created-By: Packages"],
+        check=False, capture_output=True, text=True).stdout
+    found = []
+    for line in out.splitlines():
+        uri, release, component = (line.split("\t") + ["", ""])[:3]
+        # Suites of other archives and Debian's own additional ones (-updates,
+        # -security, -backports) do not hold whole releases.
+        if component == "main" and re.fullmatch(
+                r"(bookworm|trixie|forky|sid|(old){0,2}stable|testing|unstable)",
+                release):
+            found.append(uri)
+    for uri in found:
+        if "security" not in uri:
+            return uri.rstrip("/")
+    raise DebError("apt's sources name no Debian archive (component main) "
+                   "to take packages from")
+
+
+def sources_line(arch, suite=SUITE):
+    """A sources.list line for @suite of the machine's mirror."""
+    option = f"arch={arch}"
+    if KEYRING.exists():
+        option += f" signed-by={KEYRING}"
+    return f"deb [{option}] {mirror()} {suite} main"
+
+
+class Apt:
+    """A private apt: its own lists, cache and (empty) list of what is installed."""
+
+    def __init__(self, arch, suite=SUITE):
+        self.root = cache_dir() / "apt" / f"{suite}-{arch}"
+        for folder in ("state/lists/partial", "cache/archives/partial"):
+            (self.root / folder).mkdir(parents=True, exist_ok=True)
+        (self.root / "status").touch()
+        (self.root / "sources.list").write_text(sources_line(arch, suite) + "\n")
+        self.options = []
+        for key, value in (
+                ("Dir::State", self.root / "state"),
+                ("Dir::State::status", self.root / "status"),
+                ("Dir::Cache", self.root / "cache"),
+                ("Dir::Etc::SourceList", self.root / "sources.list"),
+                ("Dir::Etc::SourceParts", "-"),
+                ("APT::Architecture", arch),
+                ("APT::Architectures", arch),
+                ("Acquire::Languages", "none"),
+                # root's cache is no place where _apt could write.
+                ("APT::Sandbox::User", "root")):
+            self.options += ["-o", f"{key}={value}"]
+
+    def run(self, tool, *args, cwd=None):
+        done = subprocess.run([tool, *self.options, *args], check=False, cwd=cwd,
+                              capture_output=True, text=True)
+        if done.returncode:
+            errors = [l for l in done.stderr.splitlines() if l.startswith("E:")]
+            why = errors[0][3:] if errors else f"{tool} {args[0]} failed"
+            raise DebError(f"the package registry did not answer as expected: {why}")
+        return done.stdout
+
+    def update(self):
+        self.run("apt-get", "update")
+
+    def depends(self, package):
+        """Names that @package depends on (first alternatives)."""
+        out = self.run("apt-cache", "show", "--no-all-versions", package)
+        names = []
+        for line in out.splitlines():
+            if line.startswith("Depends:"):
+                for item in line[len("Depends:"):].split(","):
+                    names.append(item.split("|")[0].split("(")[0].strip())
+        return names
+
+    def download(self, package, folder):
+        """Fetch @package's .deb into @folder and return its path."""
+        folder.mkdir(parents=True, exist_ok=True)
+        before = set(folder.glob("*.deb"))
+        self.run("apt-get", "download", package, cwd=folder)
+        new = set(folder.glob("*.deb")) - before
+        if not new:
+            raise DebError(f"apt downloaded nothing for {package}")
+        return new.pop()
+
+
+def unpacked_kernel(meta, arch):
+    """Unpack the kernel that the metapackage @meta stands for.
+
+    Returns (folder, release): folder holds boot/ and lib/modules/release.
+    It is kept in the cache.
+    """
+    base = cache_dir() / "kernel" / f"{SUITE}-{meta}"
+    done = base / "release"
+    if done.exists():
+        return base / "root", done.read_text().strip()
+    apt = Apt(arch)
+    apt.update()
+    image = next((name for name in apt.depends(meta)
+                  if re.match(r"linux-image-\d", name)), None)
+    if image is None:
+        raise DebError(f"{meta} of {SUITE} names no kernel package")
+    shutil.rmtree(base, ignore_errors=True)
+    deb = apt.download(image, base)
+    subprocess.run(["dpkg-deb", "-x", deb, base / "root"], check=True)
+    deb.unlink()
+    release = next((base / "root/boot").glob("vmlinuz-*")).name[len("vmlinuz-"):]
+    done.write_text(release + "\n")
+    return base / "root", release

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""./vas demo: a Debian under load goes from KVM to TCG and back, again and again."""
+
+import argparse
+import json
+import sys
+import time
+
+from vas import debs, image, kvmprobe, rigtree
+from vas.debian import Guest, disk_arguments
+from vas.host import HostError, LocalHost
+from vas.machine import Machine, MachineError
+from vas.qmp import QMPError
+from vas.rig import Rig, RigHost, end_in_order
+
+PHASES = ("quiesce", "export", "convert", "import", "resume")
+
+
+class Progress:
+    """Lines with the time since the start, on standard error."""
+
+    def __init__(self):
+        self._start = time.monotonic()
+
+    def __call__(self, text):
+        print(f"demo: {time.monotonic() - self._start:5.1f} s  {text}", file=sys.stderr,
+              flush=True)
+
+
+def arguments(host, smp):
+    return ["-accel", "switch,initial=kvm", "-smp", str(smp), "-m", "256", "-nic", "none",
+            *disk_arguments(host)]
+
+
+def windows(guest, pairs, in_rig, say):
+    """Switch there and back @pairs times while the load runs."""
+    machine = guest.machine
+    for number in range(1, pairs + 1):
+        machine.switch("tcg", timeout=120)
+        if in_rig:
+            # TCG inside TCG: a report of the load may be a minute away.
+            time.sleep(1)
+        else:
+            guest.wait_round()
+        machine.switch("kvm", timeout=120)
+        rounds, checks = guest.wait_round(120)
+        say(f"{2 * number} switches done, the load is in round {rounds} with {checks} checks")
+
+
+def run(host, smp, pairs, say):
+    """Returns what --json writes."""
+    in_rig = host.name == "rig"
+    with Machine(arguments(host, smp), binary="i386", host=host, name="demo",
+                 deadline=900) as machine:
+        guest = Guest(machine, pace=4 if in_rig else 1)
+        guest.skip_menu()
+        say("GRUB's menu is there; booting Debian i386 under KVM" +
+            (" (about 40 seconds in the rig)" if in_rig else ""))
+        guest.wait_phase("login", 120)
+        guest.login()
+        say("logged in on the serial console")
+        guest.start_load("--light" if in_rig else "")
+        guest.wait_round()
+        say(f"the self-checking load runs; now {2 * pairs} switches")
+        windows(guest, pairs, in_rig, say)
+        verdict, checks, failures = guest.stop_load()
+        trouble = guest.trouble()
+        say("shutting the guest down")
+        guest.poweroff()
+        for line in failures + trouble:
+            print("demo: guest: " + line, file=sys.stderr)
+        return {
+            "host": "rig" if in_rig else "kvm",
+            "switches": [report(s) for s in machine.switches],
+            "guest": {"verdict": "fail" if failures or trouble else verdict,
+                      "checks": checks},
+        }
+
+
+def report(switch):
+    """One switch as --json has it."""
+    return {"from": switch["from"], "to": switch["to"],
+            "downtime_ns": switch["downtime-ns"],
+            "phases": {name.replace("-", "_"): value
+                       for name, value in switch["phases"].items()}}
+
+
+def table(result):
+    """The result for a person."""
+    head = f"{'switch':>6}  {'direction':<10}  {'downtime':>9}" + \
+        "".join(f"  {p:>8}" for p in PHASES) + "   (ms)"
+    lines = [head, "-" * len(head)]
+    for number, switch in enumerate(result["switches"], 1):
+        phases = switch["phases"]
+        lines.append(
+            f"{number:>6}  {switch['from'] + ' → ' + switch['to']:<10}  "
+            f"{switch['downtime_ns'] / 1e6:>9.3f}" +
+            "".join(f"  {phases.get(p + '_ns', 0) / 1e6:>8.3f}" for p in PHASES))
+    guest = result["guest"]
+    lines += ["", f"The guest's own verdict: {guest['verdict']}, {guest['checks']} checks"]
+    if result["host"] == "rig":
+        lines.append("(These times are an emulated host's: hardware is faster by far.)")
+    return "\n".join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        prog="vas demo", description="Boot Debian i386 under KVM, start work in it that checks "
+        "itself, switch KVM→TCG→KVM while it runs, shut down, and print each switch.")
+    parser.add_argument("--json", metavar="FILE", help="write the result there, too")
+    parser.add_argument("--smp", type=int, default=1, metavar="N", help="the guest's CPUs (1)")
+    parser.add_argument("--pairs", type=int, default=10, metavar="N",
+                        help="how often there and back (10)")
+    parser.add_argument("--rig", action="store_true",
+                        help="in the rig, even if this machine's KVM would do")
+    args = parser.parse_args()
+    end_in_order()
+    say = Progress()
+    try:
+        result = demo(args, say)
+    except (image.ImageError, debs.DebError, HostError, MachineError, QMPError,
+            rigtree.RigError) as error:
+        sys.exit(f"vas demo: {error}")
+    print(table(result))
+    if args.json:
+        with open(args.json, "w", encoding="utf-8") as out:
+            json.dump(result, out, indent=2)
+            out.write("\n")
+    if result["guest"]["verdict"] != "pass":
+        sys.exit("vas demo: the guest's load found faults")
+
+
+def demo(args, say):
+    usable, why = kvmprobe.probe()
+    disk = str(image.image_path())
+    if usable and not args.rig:
+        say("running on this machine's KVM")
+        with LocalHost() as host:
+            return run(host, args.smp, args.pairs, say)
+    say("running in the rig, on a kvm-amd made by emulation, since " +
+        ("--rig says so" if usable else why))
+    with Rig(smp=2, disks=[disk], deadline=1200) as rig:
+        say(f"the rig is up after {rig.boot_seconds:.0f} s")
+        return run(RigHost(rig), args.smp, args.pairs, say)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Where things are in this clone."""
+
+import os
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BUILD = os.path.join(TOP, "build")
+SOURCE = os.path.join(BUILD, "src")
+# $VAS_QEMU: a folder with other binaries than ours, to compare with or to try a change with.
+QEMU = os.environ.get("VAS_QEMU") or os.path.join(BUILD, "qemu")
+OUTER = os.path.join(BUILD, "outer")
+GUEST = os.path.join(OUTER, "tests", "guest")
+LOGS = os.environ.get("VAS_LOGS") or os.path.join(BUILD, "logs")
+
+
+def qemu(target):
+    """The built binary for @target, "i386" or "x86_64"."""
+    return os.path.join(QEMU, f"qemu-system-{target}")
+
+
+def guest(name):
+    """A built bare-metal payload of tests/guest."""
+    return os.path.join(GUEST, name)

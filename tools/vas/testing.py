@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""
+What the tests in tests/local and tests/rig have in common.
+
+A test is a program.  It ends with 0 when it passed, with 1 when it failed, and with 77, after a line
+"SKIP: reason", when this machine can't run it: "meson test" counts these apart.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import traceback
+
+from vas import paths
+from vas.host import HostError
+from vas.machine import Machine, MachineError, QMPError
+
+#: ./vas check --long: counts as high as somebody with time wants them
+LONG = os.environ.get("VAS_LONG") == "1"
+
+
+class Skip(Exception):
+    """Why the test can't run here."""
+
+
+class Failure(Exception):
+    """What was expected and what came."""
+
+
+def expect_equal(what, expected, got):
+    if expected != got:
+        raise Failure(f"{what}: expected {expected!r}, got {got!r}")
+
+
+def expect_error(part, function, *arguments, **keywords):
+    """Call @function, which must raise a QMPError whose text contains @part."""
+    try:
+        function(*arguments, **keywords)
+    except QMPError as error:
+        if part not in error.description:
+            raise Failure(f"expected an error with {part!r}, got {error.description!r}") from error
+        return
+    raise Failure(f"expected an error with {part!r}, got success")
+
+
+def run_test(function, *arguments):
+    """Run @function as this program's test, and end the program."""
+    sys.stdout.reconfigure(line_buffering=True)
+    try:
+        function(*arguments)
+    except Skip as reason:
+        print(f"SKIP: {reason}")
+        sys.exit(77)
+    except (Failure, MachineError, QMPError, HostError) as error:
+        print(f"FAIL: {error}")
+        where = traceback.extract_tb(error.__traceback__)
+        for frame in where[1:]:
+            print(f"  {os.path.relpath(frame.filename, paths.TOP)}:{frame.lineno}: {frame.line}")
+        sys.exit(1)
+    sys.exit(0)
+
+
+def main(cases):
+    """Run the case that the command line names, out of the dict @cases (name: function)."""
+    if len(sys.argv) != 2 or sys.argv[1] not in cases:
+        sys.exit(f"usage: {sys.argv[0]} {'|'.join(cases)}")
+    run_test(cases[sys.argv[1]])
+
+
+def payload_arguments(name, accel, laps=None, memory=64, host=None):
+    """
+    QEMU's arguments for the bare-metal payload @name, to run for ever or for @laps laps, on @host
+    if it isn't this machine.
+    """
+    rom = paths.guest(f"{name}.bin")
+    if host is not None:
+        rom = host.put(rom)
+    arguments = ["-accel", accel, "-m", str(memory), "-nodefaults",
+                 "-bios", rom, "-device", "isa-debug-exit,iobase=0xf4"]
+    if laps is not None:
+        arguments += ["-device", f"loader,addr=0x500,data={laps},data-len=4"]
+    return arguments
+
+
+PLAIN_KVM = "kvm,kernel-irqchip=split"
+
+
+def need_kvm():
+    """
+    Skip the test if /dev/kvm can't run our payloads.  This is found out by running one, for a
+    moment, under KVM alone.
+    """
+    command = [paths.qemu("x86_64"), *payload_arguments("soak64", PLAIN_KVM, laps=20),
+               "-display", "none"]
+    try:
+        result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                stderr=subprocess.STDOUT, timeout=60, text=True, check=False)
+    except subprocess.TimeoutExpired:
+        raise Skip("/dev/kvm does not get a 64-bit payload through 20 laps in 60 s") from None
+    # isa-debug-exit turns the payload's 0 into this.
+    if result.returncode != 1 or "failed" in result.stdout:
+        words = [line for line in result.stdout.splitlines() if "warning" not in line]
+        raise Skip("/dev/kvm can't be used: "
+                   + (words[0].split(": ", 1)[-1] if words else f"QEMU ended with status "
+                      f"{result.returncode}"))
+
+
+def gdb_command(connection, command):
+    """Send @command to a gdbstub; returns its answer."""
+    connection.sendall(b"$%s#%02x" % (command, sum(command) % 256))
+    answer = b""
+    while not re.search(rb"\$[^#]*#..", answer):
+        answer += connection.recv(4096)
+    connection.sendall(b"+")
+    return re.search(rb"\$([^#]*)#", answer).group(1)
+
+
+def switch_must_wait(guest, accel, enter, leave, why):
+    """
+    After the command @enter the payload told16 is where it can't be switched to @accel, for @why:
+    a switch waits until it has left by @leave, or refuses when it doesn't leave.  The guest runs
+    on meanwhile.
+    """
+    machine = guest.machine
+    before = machine.accel()
+    guest.tell(enter)
+    number = machine.qmp_client.send("switch-accel", {"accel": accel})
+    guest.expect_laps(3)
+    guest.tell(leave)
+    result = machine.qmp_client.answer(number, "switch-accel", 60)
+    expect_equal("from, to", (before, accel), (result["from"], result["to"]))
+    guest.expect_laps(3)
+    machine.switch(before)
+    guest.tell(enter)
+    machine.stop()
+    expect_error(why, machine.switch, accel)
+    machine.cont()
+    expect_error(why, machine.switch, accel)
+    expect_equal("accelerator", before, machine.accel())
+    expect_equal("status", "running", machine.qmp("query-status")["status"])
+    guest.expect_laps(3)
+    guest.tell(leave)
+    machine.switch(accel)
+    guest.expect_laps(3)
+
+
+class Payload:
+    """
+    A machine that runs the bare-metal payload called @payload, under our eyes.
+
+    Each lap of the payload prints a '.', each thing it finds wrong an ERROR line.
+    """
+
+    def __init__(self, payload, accel, laps=None, arguments=(), memory=64, host=None,
+                 **keywords):
+        self.machine = Machine([*payload_arguments(payload, accel, laps, memory, host),
+                                *arguments], debugcon=True, host=host, **keywords)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *unused):
+        self.machine.close()
+
+    def expect_laps(self, count, timeout=60):
+        """
+        Wait until @count laps more were done, from now on.  What is on its way to us already counts
+        for as many as two, so ask for three to see one.
+        """
+        skipped = self.machine.debugcon.skip()
+        self._check(skipped)
+        match = self.machine.debugcon.expect(
+            [r"(?:[^.]*\.){%d}" % count, r"ERROR.*\n"], timeout)
+        self._check(match.group(0))
+
+    def tell(self, command, timeout=30):
+        """Send a payload that takes commands the letter @command, and wait until it obeyed."""
+        self.machine.serial.send(command)
+        match = self.machine.debugcon.expect([r"ERROR.*\n", "^done: " + command], timeout)
+        self._check(match.group(0))
+
+    @staticmethod
+    def _check(text):
+        start = text.find("ERROR")
+        if start >= 0:
+            raise Failure("the payload says: " + text[start:].splitlines()[0])
+
+    def finish(self, timeout=120):
+        """Wait until a payload with a number of laps has ended; returns its digest."""
+        match = self.machine.debugcon.expect(r"DIGEST (\w+)\n", timeout)
+        self._check(self.machine.debugcon.text())
+        expect_equal("exit status of QEMU", 1, self.machine.wait(20))
+        return match.group(1)
