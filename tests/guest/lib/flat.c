@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What every 32-bit payload prints and counts.
+ */
+#include "flat.h"
+
+#define STATUS_LAPS     256
+#define MAX_REPORTS     20
+
+static uint32_t laps, errors;
+
+void put_string(const char *text)
+{
+    while (*text) {
+        outb(0xe9, *text++);
+    }
+}
+
+void put_hex(uint32_t value)
+{
+    for (int shift = 28; shift >= 0; shift -= 4) {
+        outb(0xe9, "0123456789abcdef"[value >> shift & 15]);
+    }
+}
+
+void check(const char *what, uint64_t expected, uint64_t got)
+{
+    if (expected == got || ++errors > MAX_REPORTS) {
+        return;
+    }
+    put_string("\nERROR ");
+    put_string(what);
+    put_string(" expected ");
+    put_hex(expected >> 32);
+    put_hex(expected);
+    put_string(" got ");
+    put_hex(got >> 32);
+    put_hex(got);
+    put_string("\n");
+}
+
+void lap_done(void)
+{
+    outb(0xe9, '.');
+    if (++laps % STATUS_LAPS == 0) {
+        put_string("\nlap ");
+        put_hex(laps);
+        put_string("\n");
+    }
+    if (laps == *(volatile uint32_t *)0x500) {
+        put_string("\nDIGEST ");
+        put_hex(laps);
+        put_string("\n");
+        outb(0xf4, errors ? 1 : 0);
+    }
+}

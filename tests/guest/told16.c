@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * told16: goes, when told to, where a guest can't be switched, in real mode.
+ *
+ * Prints what soak64 prints.  A byte that comes on the serial line is a
+ * command, and is printed when it was carried out:
+ *
+ * 'm' masks the A20 line, 'u' unmasks it (port 0x92).
+ * 'n' loads FS with a null selector in protected mode, and with another one in
+ *     real mode, through which memory is then used in each lap.
+ * 's' enters System Management Mode by an SMI (of an i440FX machine with
+ *     smm=on), where the laps go on, 'r' leaves it by RSM.
+ */
+#include "lib/real.h"
+#include "told16.h"
+
+#define COM1            0x3f8
+#define COM1_LSR        (COM1 + 5)
+#define LSR_DR          1
+#define PORT92          0x92
+#define PORT92_A20      2
+#define APM_CONTROL     0xb2
+#define PCI_ADDRESS     0xcf8
+#define PCI_DATA        0xcfc
+/* PIIX4's power management, 00:01.3, register 0x58: bit 25 is APMC_EN. */
+#define PIIX4_DEVACTB   0x80000b58
+#define APMC_EN         (1 << 25)
+
+static volatile bool in_smm;
+static bool uses_fs;
+
+void irq0(const uint16_t *frame)
+{
+    report("no interrupt, at IP", 0, frame[0]);
+}
+
+static inline void outl(uint16_t port, uint32_t value)
+{
+    asm volatile("outl %0, %1" : : "a" (value), "Nd" (port) : "memory");
+}
+
+static inline uint32_t inl(uint16_t port)
+{
+    uint32_t value;
+
+    asm volatile("inl %1, %0" : "=a" (value) : "Nd" (port) : "memory");
+    return value;
+}
+
+static void done(char command)
+{
+    char text[] = "\ndone: ?\n";
+
+    text[7] = command;
+    put_string(text);
+}
+
+static bool told(char *command)
+{
+    if (!(inb(COM1_LSR) & LSR_DR)) {
+        return false;
+    }
+    *command = inb(COM1);
+    return true;
+}
+
+void smm_main(void)
+{
+    char command = 's';
+
+    in_smm = true;
+    done(command);
+    while (command != 'r') {
+        lap_done("in SMM", in_smm, 0);
+        told(&command);
+    }
+    in_smm = false;
+}
+
+/* The handler is at SMBASE + 0x8000, and SMBASE is 0x30000 after a reset. */
+static void enter_smm(void)
+{
+    const char *from = smi_entry;
+
+    asm volatile("pushw %%es\n"
+                 "movw %3, %%es\n"
+                 "rep movsb\n"
+                 "popw %%es"
+                 : "+S" (from), "+D" ((int){ 0x8000 }),
+                   "+c" ((int){ smi_entry_end - smi_entry })
+                 : "r" ((uint16_t)0x3000) : "memory");
+    outl(PCI_ADDRESS, PIIX4_DEVACTB);
+    outl(PCI_DATA, inl(PCI_DATA) | APMC_EN);
+    outb(APM_CONTROL, 0);
+}
+
+static void obey(char command)
+{
+    switch (command) {
+    case 'm':
+        outb(PORT92, inb(PORT92) & ~PORT92_A20);
+        break;
+    case 'u':
+        outb(PORT92, inb(PORT92) | PORT92_A20);
+        break;
+    case 'n':
+        null_fs_in_protected_mode();
+        uses_fs = true;
+        break;
+    case 's':
+        enter_smm();
+        command = 'r';
+        break;
+    }
+    done(command);
+}
+
+static void use_fs(uint32_t value)
+{
+    uint32_t got;
+
+    asm volatile("movl %1, %%fs:0x10\n"
+                 "movl %%fs:0x10, %0" : "=r" (got) : "r" (value) : "memory");
+    if (got != value) {
+        report("through FS", value, got);
+    }
+}
+
+void real_main(void)
+{
+    uint32_t lap = 0;
+    char command;
+
+    put_string("told16\n");
+    /* The A20 gate of port 0x92 is one of two; the other one is open. */
+    outb(PORT92, inb(PORT92) | PORT92_A20);
+    for (;;) {
+        if (told(&command)) {
+            obey(command);
+        }
+        if (uses_fs) {
+            use_fs(++lap);
+        }
+        lap_done("in SMM", in_smm, 0);
+    }
+}

@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""
+Several clients at once, each with its own monitor, do at random what monitors can do: every command
+is answered, what is refused is refused by name, and the guest finds nothing wrong, then or
+afterwards.  VAS_SEED repeats a run's choices (their interleaving is the machine's).
+"""
+
+import os
+import random
+import re
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+
+from vas import paths
+from vas.machine import QMPError
+from vas.qmp import QMPClient
+from vas.testing import LONG, Failure, Payload, main, need_kvm
+
+SECONDS = 120 if LONG else 5
+ANSWER = 90
+OURS = ("switch-accel", "switch_accel", "x-accel-roundtrip")
+# A paravirtual KVM can't go on from the TSC of a snapshot.
+NO_OFFSET = "tsc_offset is 0x0,"
+# What stands in the way of a switch while others do something else: always by name.
+REFUSED = re.compile(r"can't switch: (a switch is already in progress|a migration is running|"
+                     r"a debugger has breakpoints|the guest (has been migrated away|is in state|"
+                     r"is lost after an internal error))"
+                     r"|" + NO_OFFSET)
+
+
+class Client(threading.Thread):
+    """Does its @commands at random until @end is set."""
+
+    def __init__(self, name, qmp, commands, seed, end):
+        super().__init__(daemon=True)
+        self.name = name
+        self._qmp = qmp
+        self._commands = commands
+        self._generator = random.Random(f"{seed} {name}")
+        self._end = end
+        self.done = {}
+        self.refused = {}
+        self.failure = None
+
+    def _one(self):
+        command, arguments = self._generator.choice(self._commands)
+        key = arguments.get("command-line", command)
+        try:
+            answer = self._qmp.execute(command, arguments, ANSWER)
+            # The human monitor's errors come as text.
+            if isinstance(answer, str) and answer.startswith("Error"):
+                self._refuse(key, answer)
+            else:
+                self.done[key] = self.done.get(key, 0) + 1
+        except QMPError as error:
+            self._refuse(key, str(error))
+
+    def _refuse(self, key, text):
+        self.refused[key] = self.refused.get(key, 0) + 1
+        if key in OURS and not REFUSED.search(text):
+            raise Failure(f"{self.name}: {key}: {text.strip()}")
+
+    def run(self):
+        try:
+            while not self._end.is_set():
+                self._one()
+                time.sleep(self._generator.random() * 0.02)
+        except Exception as error:
+            self.failure = error
+            self._end.set()
+
+
+def switch(accel):
+    return ("switch-accel", {"accel": accel})
+
+
+def human(line):
+    return ("human-monitor-command", {"command-line": line})
+
+
+SWITCHING = [switch("tcg"), switch("kvm"), human("switch_accel"), ("query-accel", {}),
+             ("x-accel-roundtrip", {})]
+RUNNING = [("stop", {}), ("cont", {}), ("cont", {}), ("query-status", {}),
+           ("query-cpus-fast", {}), ("inject-nmi", {}), human("info registers -a"),
+           human("info accel"), human("info mtree"), human("info jit")]
+DEVICES = [("device_add", {"driver": "usb-tablet", "id": "tablet"}),
+           ("device_del", {"id": "tablet"}), ("query-block", {}),
+           ("blockdev-backup", {"job-id": "backup", "device": "disk", "target": "copy",
+                                "sync": "full", "auto-dismiss": True, "speed": 1000000}),
+           ("block-job-cancel", {"device": "backup"}), ("query-block-jobs", {})]
+
+
+def saving_commands(folder, snapshots):
+    """
+    Snapshots or migration: a snapshot of the other accelerator can't be loaded, and QEMU aborts if
+    it then is to migrate what it has not loaded (restore-vm -> finish-migrate).
+    """
+    commands = [("system_reset", {}), ("screendump", {"filename": f"{folder}/screen.ppm"}),
+                ("cont", {})]
+    if snapshots:
+        return commands + [human("savevm one"), human("loadvm one")]
+    return commands + [("migrate", {"uri": f"file:{folder}/stream"}), ("migrate_cancel", {}),
+                       ("query-migrate", {})]
+
+
+def clients(qmps, saving, seed, end):
+    """A client for each kind of work, and one that does all of it."""
+    kinds = {"switching": SWITCHING, "running": RUNNING, "devices": DEVICES, "saving": saving,
+             "all": SWITCHING * 2 + RUNNING + DEVICES + saving}
+    return [Client(name, qmp, commands, seed, end)
+            for (name, commands), qmp in zip(kinds.items(), qmps)]
+
+
+def ask(connection, command):
+    """
+    Send a packet to the gdbstub and wait for one.  When somebody else has let the guest run, the
+    stub takes the packet's first byte for a request to stop it: send it again, as GDB does.
+    """
+    answer = b""
+    for _ in range(10):
+        connection.sendall(b"+" + command)
+        try:
+            while not re.search(rb"\$[^#]*#..", answer):
+                part = connection.recv(65536)
+                if not part:
+                    raise Failure("the gdbstub has closed the connection")
+                answer += part
+            return
+        except TimeoutError:
+            pass
+    raise Failure(f"the gdbstub did not answer {command}")
+
+
+def debug(path, end, failures):
+    """A debugger that attaches, reads registers, and detaches."""
+    try:
+        while not end.wait(0.5):
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(5)
+                connection.connect(path)
+                for command in (b"$?#3f", b"$g#67", b"$D#44"):
+                    ask(connection, command)
+    except Exception as error:
+        failures.append(error)
+        end.set()
+
+
+def settle(machine, guest):
+    """Whatever the clients left: no job, no migration, running; and all goes well from there."""
+    for command, arguments in (("migrate_cancel", {}), ("block-job-cancel", {"device": "backup"})):
+        try:
+            machine.qmp(command, arguments)
+        except QMPError:
+            pass
+    while machine.qmp("query-migrate").get("status") in ("active", "cancelling", "setup", "device"):
+        time.sleep(0.05)
+    # A snapshot of the other accelerator leaves the machine to be reset.
+    machine.qmp("system_reset")
+    machine.qmp("cont")
+    guest.expect_laps(3)
+    try:
+        for _ in range(20):
+            for accel in ("kvm", "tcg"):
+                machine.switch(accel)
+                guest.expect_laps(3)
+                machine.qmp("x-accel-roundtrip")
+    except QMPError as error:
+        if NO_OFFSET not in str(error):
+            raise
+        guest.expect_laps(3)
+
+
+def concurrency(smp, snapshots):
+    need_kvm()
+    seed = int(os.environ.get("VAS_SEED", time.time_ns() % 1000000))
+    print(f"VAS_SEED={seed}")
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("disk", "copy"):
+            subprocess.run([os.path.join(paths.QEMU, "qemu-img"), "create", "-q", "-f", "qcow2", f"{folder}/{name}",
+                            "16M"], check=True)
+        arguments = ["-smp", str(smp), "-device", "VGA", "-device", "qemu-xhci",
+                     "-blockdev", f"qcow2,node-name=disk,file.driver=file,"
+                                  f"file.filename={folder}/disk",
+                     "-blockdev", f"qcow2,node-name=copy,file.driver=file,"
+                                  f"file.filename={folder}/copy",
+                     "-device", "virtio-blk-pci,drive=disk",
+                     "-gdb", f"unix:{folder}/gdb,server=on,wait=off"]
+        for number in range(4):
+            arguments += ["-qmp", f"unix:{folder}/qmp{number},server=on,wait=off"]
+        with Payload("soak64", "switch,initial=kvm", arguments=arguments, name="concurrency",
+                     deadline=SECONDS + 400) as guest:
+            run(guest, folder, snapshots, seed)
+
+
+def connect(path, log):
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(path)
+    return QMPClient(connection, log, 30)
+
+
+def run(guest, folder, snapshots, seed):
+    machine = guest.machine
+    guest.expect_laps(3)
+    end, failures = threading.Event(), []
+    with open(os.path.join(machine.logs, "qmp-extra.log"), "wb") as log:
+        extra = [connect(f"{folder}/qmp{number}", log) for number in range(4)]
+        threads = clients([machine.qmp_client, *extra], saving_commands(folder, snapshots), seed,
+                          end)
+        debugger = threading.Thread(target=debug, args=(f"{folder}/gdb", end, failures),
+                                    daemon=True)
+        for thread in (*threads, debugger):
+            thread.start()
+        end.wait(SECONDS)
+        end.set()
+        for thread in (*threads, debugger):
+            thread.join(ANSWER + 10)
+            if thread.is_alive():
+                raise Failure(f"{thread.name} still waits for an answer")
+        for client in threads:
+            print(f"{client.name}: done {client.done}, refused {client.refused}")
+            if client.failure:
+                raise client.failure
+        if failures:
+            raise failures[0]
+        settle(machine, guest)
+        if "ERROR" in machine.debugcon.text():
+            raise Failure("the payload says: "
+                          + re.search("ERROR.*", machine.debugcon.text()).group(0))
+        for client in extra:
+            client.close()
+
+
+main({"snapshots": lambda: concurrency(1, True), "migration": lambda: concurrency(1, False),
+      "smp-snapshots": lambda: concurrency(2, True), "smp-migration": lambda: concurrency(2, False)})

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""
+What the patches called fix-... are for, where payload.py doesn't have it, and what happens when KVM
+can't execute an instruction.
+"""
+
+from vas.testing import Payload, expect_equal, expect_error, main, need_kvm
+
+
+def tcg_busy_tss():
+    """
+    KVM leaves TR busy, and TCG must take an interrupt at CPL3 with it, and allow the ports of its
+    bitmap.  The switch makes it available; a migration stream wouldn't.
+    """
+    need_kvm()
+    for binary in ("x86_64", "i386"):
+        with Payload("told32", "switch,initial=kvm,x-omit=descriptors", binary=binary,
+                     arguments=["-no-reboot"],
+                     name="fixes-busy-tss") as guest:
+            guest.expect_laps(3)
+            for _ in range(50):
+                guest.machine.switch("tcg")
+                guest.tell("r")
+                guest.machine.switch("kvm")
+                guest.expect_laps(3)
+
+
+def kvm_set_msrs_error():
+    """What KVM_SET_MSRS refuses is the switch's error, and the guest goes on in TCG."""
+    need_kvm()
+    # With guest-values, TCG refuses it first: tests/local/hostile.py.
+    with Payload("msr64", "switch,initial=tcg,x-omit=guest-values", name="fixes-msrs") as guest:
+        machine = guest.machine
+        guest.expect_laps(3)
+        guest.tell("b")
+        for _ in range(10):
+            expect_error("0xc0000082", machine.switch, "kvm")
+            expect_equal("accelerator", "tcg", machine.accel())
+            expect_equal("status", "running", machine.qmp("query-status")["status"])
+            guest.expect_laps(3)
+        guest.tell("g")
+        for accel in ("kvm", "tcg") * 5:
+            machine.switch(accel)
+            guest.expect_laps(3)
+        expect_equal("switches", 10, machine.qmp("query-accel")["switches"])
+
+
+def tcg_amd_sysenter():
+    """What an AMD CPU does not keep of SYSENTER_ESP, TCG does not keep, as KVM doesn't."""
+    need_kvm()
+    with Payload("msr64", "switch,initial=tcg", name="fixes-amd-sysenter",
+                 arguments=["-cpu", "qemu64"]) as guest:
+        guest.expect_laps(3)
+        guest.tell("s")
+        for accel in ("kvm", "tcg") * 5:
+            guest.machine.switch(accel)
+            guest.expect_laps(3)
+
+
+def on_kvm_error_tcg():
+    """The guest goes on in TCG, without a word from us, and can come back."""
+    need_kvm()
+    with Payload("told32", "switch,initial=kvm,on-kvm-error=tcg", name="fixes-on-error",
+                 arguments=["-no-reboot"]) as guest:
+        machine = guest.machine
+        guest.expect_laps(3)
+        for _ in range(50):
+            guest.tell("x")
+            event = machine.wait_event("ACCEL_SWITCHED", 10)["data"]
+            expect_equal("from, to", ("kvm", "tcg"), (event["from"], event["to"]))
+            expect_equal("accelerator", "tcg", machine.accel())
+            expect_equal("status", "running", machine.qmp("query-status")["status"])
+            guest.expect_laps(3)
+            machine.switch("kvm")
+            machine.wait_event("ACCEL_SWITCHED", 10)
+            guest.expect_laps(3)
+
+
+def on_kvm_error_report():
+    """The default: the guest stops as without the switch, and is lost until a reset."""
+    need_kvm()
+    with Payload("told32", "switch,initial=kvm", name="fixes-on-error") as guest:
+        machine = guest.machine
+        guest.expect_laps(3)
+        machine.serial.send("x")
+        machine.wait_event("STOP", 30)
+        expect_equal("status", "internal-error", machine.qmp("query-status")["status"])
+        expect_error("internal error", machine.switch, "tcg")
+        expect_equal("accelerator", "kvm", machine.accel())
+        machine.qmp("system_reset")
+        machine.cont()
+        machine.switch("tcg")
+        guest.expect_laps(3)
+
+
+main({"tcg-busy-tss": tcg_busy_tss, "tcg-amd-sysenter": tcg_amd_sysenter,
+      "kvm-set-msrs-error": kvm_set_msrs_error, "on-kvm-error-tcg": on_kvm_error_tcg,
+      "on-kvm-error-report": on_kvm_error_report})

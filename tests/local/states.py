@@ -1,0 +1,362 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""
+Switches in every state that a machine can be in, and what is refused: an error then, and nothing
+changed.
+"""
+
+import os
+import socket
+import tempfile
+import time
+
+from vas.machine import Machine, QMPError
+from vas.testing import (PLAIN_KVM, Failure, Payload, expect_equal, expect_error, gdb_command, main,
+                         need_kvm, payload_arguments, switch_must_wait)
+
+SWITCH = "switch,initial=kvm"
+
+
+def status(machine):
+    return machine.qmp("query-status")["status"]
+
+
+def switchable(accel=SWITCH, **keywords):
+    need_kvm()
+    return Payload("soak64", accel, name="states", **keywords)
+
+
+def expect_untouched(machine, accel="kvm", switches=0):
+    info = machine.qmp("query-accel")
+    expect_equal("active accelerator", accel, info["active"])
+    expect_equal("switches", switches, info["switches"])
+
+
+def surface():
+    """What query-accel, switch-accel, ACCEL_SWITCHED and the HMP commands say."""
+    with switchable() as guest:
+        machine = guest.machine
+        guest.expect_laps(3)
+        info = machine.qmp("query-accel")
+        expect_equal("active", "kvm", info["active"])
+        expect_equal("available", ["kvm", "tcg"], sorted(info["available"]))
+        expect_equal("switches", 0, info["switches"])
+        expect_equal("blockers", [], info["blockers"])
+        expect_equal("last", False, "last" in info)
+        result = machine.switch("tcg")
+        expect_equal("keys", ["downtime-ns", "from", "phases", "to"], sorted(result))
+        expect_equal("phases", ["convert-ns", "export-ns", "import-ns", "quiesce-ns", "resume-ns"],
+                     sorted(result["phases"]))
+        expect_equal("from, to", ("kvm", "tcg"), (result["from"], result["to"]))
+        if not 0 < result["downtime-ns"] < 10e9:
+            raise Failure(f"downtime of {result['downtime-ns']} ns")
+        expect_equal("event", result, machine.wait_event("ACCEL_SWITCHED", 10)["data"])
+        info = machine.qmp("query-accel")
+        expect_equal("last", result, info["last"])
+        expect_untouched(machine, "tcg", 1)
+        guest.expect_laps(3)
+        machine.hmp("switch_accel")
+        expect_untouched(machine, "kvm", 2)
+        machine.hmp("switch_accel tcg")
+        expect_untouched(machine, "tcg", 3)
+        if "tcg" not in machine.hmp("info accel"):
+            raise Failure("info accel does not name tcg: " + machine.hmp("info accel"))
+        guest.expect_laps(3)
+
+
+def same():
+    """To the accelerator that runs already: a success that changes nothing."""
+    with switchable() as guest:
+        machine = guest.machine
+        guest.expect_laps(3)
+        result = machine.switch("kvm")
+        expect_equal("from, to", ("kvm", "kvm"), (result["from"], result["to"]))
+        expect_untouched(machine)
+        expect_equal("events", [], machine.events("ACCEL_SWITCHED"))
+        guest.expect_laps(3)
+
+
+def unknown():
+    with switchable() as guest:
+        machine = guest.machine
+        expect_error("'xen'", machine.qmp, "switch-accel", {"accel": "xen"})
+        expect_error("accel", machine.qmp, "switch-accel")
+        expect_untouched(machine)
+        if not machine.hmp("switch_accel xen").strip():
+            raise Failure("switch_accel xen says nothing")
+        expect_untouched(machine)
+        guest.expect_laps(3)
+
+
+def plain():
+    """Without -accel switch."""
+    need_kvm()
+    for accel, name in ((PLAIN_KVM, "kvm"), ("tcg", "tcg")):
+        with Payload("soak64", accel, name="states") as guest:
+            machine = guest.machine
+            for target in ("kvm", "tcg"):
+                expect_error("-accel switch", machine.qmp, "switch-accel", {"accel": target})
+            expect_equal("active", name, machine.qmp("query-accel")["active"])
+            guest.expect_laps(3)
+
+
+def debugger():
+    """A debugger's breakpoints are one accelerator's: a switch must wait for their end."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "gdb")
+        with switchable(arguments=["-gdb", f"unix:{path},server=on,wait=off"]) as guest, \
+                socket.socket(socket.AF_UNIX) as connection:
+            machine = guest.machine
+            guest.expect_laps(3)
+            connection.connect(path)
+            gdb_command(connection, b"?")
+            for accel, other in (("kvm", "tcg"), ("tcg", "kvm")):
+                for kind in (b"0", b"1"):
+                    expect_equal("insert", b"OK", gdb_command(connection, b"Z%s,fff0,1" % kind))
+                    expect_error("debugger", machine.qmp, "switch-accel", {"accel": other})
+                    expect_equal("active", accel, machine.qmp("query-accel")["active"])
+                    expect_equal("remove", b"OK", gdb_command(connection, b"z%s,fff0,1" % kind))
+                machine.switch(other)
+            connection.close()
+            machine.cont()
+            guest.expect_laps(3)
+
+
+def before_start():
+    """Before cont of -S, under either accelerator."""
+    for initial, other in (("kvm", "tcg"), ("tcg", "kvm")):
+        with switchable(f"switch,initial={initial}", start=False) as guest:
+            machine = guest.machine
+            machine.switch(other)
+            expect_equal("status", "prelaunch", status(machine))
+            machine.switch(initial)
+            machine.switch(other)
+            machine.cont()
+            guest.expect_laps(3)
+            machine.switch(initial)
+            guest.expect_laps(3)
+
+
+def stopped():
+    """A stopped guest stays stopped, and there and back its registers are what they were."""
+    with switchable() as guest:
+        machine = guest.machine
+        for _ in range(50):
+            guest.expect_laps(3)
+            machine.stop()
+            before = machine.hmp("info registers")
+            machine.switch("tcg")
+            expect_equal("status", "paused", status(machine))
+            machine.switch("kvm")
+            expect_equal("status", "paused", status(machine))
+            expect_equal("registers", before, machine.hmp("info registers"))
+            text = machine.debugcon.text()
+            machine.switch("tcg")
+            expect_equal("output while stopped", text, machine.debugcon.text())
+            machine.cont()
+            guest.expect_laps(3)
+            machine.switch("kvm")
+
+
+def pipelined():
+    """A switch that is asked for while one runs: the one after the other, or an error."""
+    with switchable() as guest:
+        machine = guest.machine
+        guest.expect_laps(3)
+        for _ in range(20):
+            numbers = [machine.qmp_client.send("switch-accel", {"accel": accel})
+                       for accel in ("tcg", "kvm", "kvm", "tcg", "kvm")]
+            for number in numbers:
+                machine.qmp_client.answer(number, "switch-accel", 30)
+            expect_equal("active", "kvm", machine.accel())
+            guest.expect_laps(3)
+
+
+def incoming():
+    need_kvm()
+    with Machine([*payload_arguments("soak64", SWITCH), "-incoming", "defer"], start=False,
+                 name="states") as machine:
+        expect_error("can't switch", machine.qmp, "switch-accel", {"accel": "tcg"})
+        if not machine.qmp("query-accel")["blockers"]:
+            raise Failure("query-accel names no blocker")
+        expect_untouched(machine)
+
+
+def migrating():
+    with switchable() as guest:
+        machine = guest.machine
+        guest.expect_laps(3)
+        machine.qmp("migrate-set-parameters", {"max-bandwidth": 4096})
+        machine.qmp("migrate", {"uri": "file:" + os.path.join(machine.logs, "stream")})
+        expect_error("migrat", machine.qmp, "switch-accel", {"accel": "tcg"})
+        expect_untouched(machine)
+        guest.expect_laps(3)
+        machine.qmp("migrate_cancel")
+        for _ in range(100):
+            if machine.qmp("query-migrate").get("status") == "cancelled":
+                break
+            guest.expect_laps(3)
+        machine.switch("tcg")
+        guest.expect_laps(3)
+
+
+def migrating_tcg():
+    """
+    KVM's dirty logs, which a migration reads, say nothing of TCG's code: the payload modifies its
+    own, and would run what it was.
+    """
+    for accel in (SWITCH, "switch,initial=tcg"):
+        with switchable(accel) as guest:
+            machine = guest.machine
+            guest.expect_laps(3)
+            machine.switch("tcg")
+            guest.expect_laps(20)
+            machine.qmp("migrate-set-parameters", {"max-bandwidth": 4096})
+            for number in range(3):
+                stream = os.path.join(machine.logs, f"stream{number}")
+                machine.qmp("migrate", {"uri": "file:" + stream})
+                guest.expect_laps(200)
+                machine.qmp("migrate_cancel")
+                while machine.qmp("query-migrate").get("status") != "cancelled":
+                    guest.expect_laps(3)
+                guest.expect_laps(20)
+
+
+def migration_end(machine):
+    """Wait for the end of a migration; returns its status."""
+    while True:
+        state = machine.qmp("query-migrate").get("status")
+        if state in ("completed", "failed"):
+            return state
+        time.sleep(0.05)
+
+
+def switch_after_load(guest, accel):
+    """
+    The TSC goes on from where it was saved, for which KVM must keep an offset to the host's.  Not
+    every KVM does (a paravirtual one runs RDTSC as it is): then the guest must stay where it is.
+    """
+    try:
+        guest.machine.switch(accel)
+    except QMPError as error:
+        if "tsc_offset is 0x0" not in str(error):
+            raise
+        print(error)
+        expect_untouched(guest.machine, "tcg")
+    guest.expect_laps(3)
+
+
+def streams():
+    """A stream is loaded under the accelerator that it was saved under, and under no other."""
+    for accel, other in (("kvm", "tcg"), ("tcg", "kvm")):
+        with switchable() as guest:
+            machine = guest.machine
+            guest.expect_laps(3)
+            machine.switch("tcg")
+            guest.expect_laps(3)
+            machine.switch(accel)
+            guest.expect_laps(3)
+            stream = os.path.join(machine.logs, "stream")
+            machine.qmp("migrate", {"uri": "file:" + stream})
+            expect_equal("migration", "completed", migration_end(machine))
+            expect_error("migrated away", machine.qmp, "switch-accel", {"accel": other})
+            for initial, end in ((accel, "completed"), (other, "failed")):
+                with switchable(f"switch,initial={initial}", start=False,
+                                arguments=["-incoming", "defer"]) as copy:
+                    copy.machine.qmp("migrate-incoming", {"uri": "file:" + stream,
+                                                          "exit-on-error": False})
+                    expect_equal(f"{accel}'s stream under {initial}", end,
+                                 migration_end(copy.machine))
+                    if end == "completed":
+                        copy.machine.cont()
+                        copy.expect_laps(3)
+                        switch_after_load(copy, other)
+
+
+def a20():
+    """The A20 line, which KVM doesn't know: a switch waits until it is unmasked."""
+    need_kvm()
+    for binary in ("x86_64", "i386"):
+        with Payload("told16", SWITCH, name="states", binary=binary) as guest:
+            guest.expect_laps(3)
+            for accel in ("tcg", "kvm"):
+                switch_must_wait(guest, accel, "m", "u", "A20")
+
+
+def null_segment():
+    """
+    A segment that was null in protected mode is used in real mode, where TCG looks at its base
+    alone, and hardware at all of it.
+    """
+    need_kvm()
+    with Payload("told16", "switch,initial=tcg", name="states") as guest:
+        guest.expect_laps(3)
+        guest.tell("n")
+        for accel in ("kvm", "tcg") * 5:
+            guest.machine.switch(accel)
+            guest.expect_laps(3)
+
+
+def shut_down():
+    """After the guest's end, as -no-shutdown keeps it."""
+    need_kvm()
+    with Machine(["-accel", SWITCH, "-m", "64", "-nodefaults", "-no-reboot", "-no-shutdown"],
+                 name="states") as machine:
+        machine.qmp("system_reset")
+        machine.wait_event("SHUTDOWN", 20)
+        expect_error("shut down", machine.qmp, "switch-accel", {"accel": "tcg"})
+        expect_untouched(machine)
+
+
+def reset():
+    """A reset in each accelerator: the payload begins again and finds nothing wrong."""
+    with switchable() as guest:
+        machine = guest.machine
+        for accel in ("kvm", "tcg", "kvm", "tcg"):
+            machine.switch(accel)
+            guest.expect_laps(3)
+            machine.qmp("system_reset")
+            machine.debugcon.expect("soak64\n", 20)
+            guest.expect_laps(3)
+
+
+# Options that no switch can carry, and a word of the sentence that says so.
+REFUSED = [
+    (["-accel", "switch,initial=xen"], "initial"),
+    (["-accel", "switch,thread=single"], "thread"),
+    (["-accel", "switch,kernel-irqchip=on"], "kernel-irqchip"),
+    (["-accel", "switch,kernel-irqchip=off"], "kernel-irqchip"),
+    (["-accel", "switch,dirty-ring-size=4096"], "dirty-ring-size"),
+    (["-accel", "switch", "-icount", "shift=4"], "icount"),
+    (["-accel", "switch", "-smp", "1,maxcpus=2"], "maxcpus"),
+    (["-accel", "switch", "-M", "q35", "-device", "intel-iommu"], "iommu"),
+    (["-accel", "switch", "-cpu", "qemu64,tsc-frequency=1000000000"], "TSC"),
+    (["-accel", "switch", "-cpu", "qemu64,hv-relaxed=on"], "hv-"),
+    (["-accel", "switch", "-global", "apic-common.vapic=on"], "vapic"),
+]
+
+
+def options():
+    """What can't work is refused at the start, by a sentence that names the option."""
+    need_kvm()
+    wrong = []
+    for arguments, word in REFUSED:
+        try:
+            with Machine(["-m", "64", "-nodefaults", *arguments], name="states",
+                         start=False) as machine:
+                wrong.append(f"{' '.join(arguments)}: accepted ({status(machine)})")
+        except Exception as error:
+            if word.lower() not in str(error).lower():
+                wrong.append(f"{' '.join(arguments)}: {error}")
+            else:
+                print(str(error).splitlines()[-1])
+    if wrong:
+        raise Failure("not refused as it should be:\n  " + "\n  ".join(wrong))
+
+
+CASES = {"surface": surface, "same": same, "unknown": unknown, "plain": plain,
+         "before-start": before_start, "stopped": stopped, "pipelined": pipelined,
+         "incoming": incoming, "migrating": migrating, "migrating-tcg": migrating_tcg, "a20": a20,
+         "null-segment": null_segment, "shut-down": shut_down, "reset": reset,
+         "options": options, "streams": streams, "debugger": debugger}
+
+main(CASES)

@@ -1,0 +1,219 @@
+/*
+ * The accelerator switch's monitor commands, where nothing can be switched,
+ * and their schema: needs no KVM
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include "qemu/osdep.h"
+#include "libqtest.h"
+#include "qapi/error.h"
+#include "qobject/qdict.h"
+#include "qobject/qjson.h"
+#include "qobject/qlist.h"
+#include "qobject/qstring.h"
+
+#define WITHOUT_SWITCH "QEMU was started without -accel switch"
+
+/* Machines where nothing can be switched */
+
+typedef struct Plain {
+    const char *path, *arguments;
+    const char *active;
+} Plain;
+
+static const Plain plain[] = {
+    { "qtest", "", "qtest" },
+    { "tcg", "-accel tcg", "tcg" },
+    /* What libqtest gives as the last one is fallen back to. */
+    { "fallback", "-accel switch,device=/nonexistent", "qtest" },
+};
+
+static const struct {
+    const char *command, *arguments, *error;
+} qmp_errors[] = {
+    { "switch-accel", "{ 'accel': 'kvm' }", WITHOUT_SWITCH },
+    { "switch-accel", "{ 'accel': 'tcg' }", WITHOUT_SWITCH },
+    { "switch-accel", "{ 'accel': 'xen' }", "does not accept value 'xen'" },
+    { "switch-accel", "{}", "'accel' is missing" },
+    { "switch-accel", "{ 'accel': 'kvm', 'now': true }",
+      "'now' is unexpected" },
+    { "x-accel-roundtrip", "{}", WITHOUT_SWITCH },
+    { "query-accel", "{ 'accel': 'kvm' }", "'accel' is unexpected" },
+};
+
+static const struct {
+    const char *command, *says;
+} hmp_lines[] = {
+    { "switch_accel", "Error: can't switch: " WITHOUT_SWITCH },
+    { "switch_accel kvm", "Error: can't switch: " WITHOUT_SWITCH },
+    { "switch_accel tcg", "Error: can't switch: " WITHOUT_SWITCH },
+    { "switch_accel xen", "Error: there is no accelerator 'xen' to switch to;"
+                          " use kvm or tcg" },
+    { "x_accel_roundtrip", "Error: can't switch: " WITHOUT_SWITCH },
+    { "help switch_accel", "switch_accel [kvm|tcg] -- move the running guest to"
+                           " the other accelerator" },
+    { "help x_accel_roundtrip", "x_accel_roundtrip  -- move the guest to the"
+                                " other accelerator and back, and compare" },
+    { "help info accel", "info accel  -- show the accelerator that runs the"
+                         " guest" },
+};
+
+static void assert_hmp(QTestState *qts, const char *command, const char *says)
+{
+    g_autofree char *output = qtest_hmp(qts, "%s", command);
+    g_auto(GStrv) parts = g_strsplit(output, "\r", -1);
+    g_autofree char *lines = g_strjoinv("", parts);
+
+    g_assert_cmpstr(lines, ==, says);
+}
+
+static void assert_contains(const char *text, const char *part)
+{
+    if (!strstr(text, part)) {
+        g_error("expected: ...%s...\ngot: %s", part, text);
+    }
+}
+
+/* query-accel and "info accel": nothing was switched, and why. */
+static void assert_unswitched(QTestState *qts, const char *active)
+{
+    g_autoptr(QDict) answer = qtest_qmp_assert_success_ref(
+        qts, "{ 'execute': 'query-accel' }");
+    g_autoptr(QDict) expected = qdict_from_jsonf_nofail(
+        "{ 'active': %s, 'available': [ %s ], 'switches': 0,"
+        "  'blockers': [ '" WITHOUT_SWITCH "' ] }", active, active);
+    g_autofree char *text = g_strdup_printf(
+        "active: %s\navailable: %s\nswitches: 0\nblocked: " WITHOUT_SWITCH
+        "\n", active, active);
+
+    g_assert_true(qobject_is_equal(QOBJECT(answer), QOBJECT(expected)));
+    assert_hmp(qts, "info accel", text);
+}
+
+static void test_plain(const void *data)
+{
+    const Plain *p = data;
+    QTestState *qts = qtest_initf("-machine none %s", p->arguments);
+
+    assert_unswitched(qts, p->active);
+    for (int i = 0; i < ARRAY_SIZE(qmp_errors); i++) {
+        g_autoptr(QDict) answer = qtest_qmp_assert_failure_ref(
+            qts, "{ 'execute': %s, 'arguments': %p }", qmp_errors[i].command,
+            qobject_from_json(qmp_errors[i].arguments, &error_abort));
+
+        g_assert_cmpstr(qdict_get_str(answer, "class"), ==, "GenericError");
+        assert_contains(qdict_get_str(answer, "desc"), qmp_errors[i].error);
+    }
+    for (int i = 0; i < ARRAY_SIZE(hmp_lines); i++) {
+        g_autofree char *line = g_strconcat(hmp_lines[i].says, "\n", NULL);
+
+        assert_hmp(qts, hmp_lines[i].command, line);
+    }
+    assert_unswitched(qts, p->active);
+    qtest_quit(qts);
+}
+
+/* The schema, with each type written out in place of its name */
+
+#define ACCELS "(kvm|tcg)"
+#define SWITCH_INFO \
+    "{from:" ACCELS " to:" ACCELS " downtime-ns:int phases:{quiesce-ns:int" \
+    " export-ns:int convert-ns:int import-ns:int resume-ns:int}}"
+
+static const struct {
+    const char *name, *type, *expected;
+} schema_types[] = {
+    { "switch-accel", "arg-type", "{accel:" ACCELS "}" },
+    { "switch-accel", "ret-type", SWITCH_INFO },
+    { "query-accel", "arg-type", "{}" },
+    { "query-accel", "ret-type",
+      "{active:str available:[str] switches:int blockers:[str]"
+      " last?:" SWITCH_INFO "}" },
+    { "x-accel-roundtrip", "arg-type", "{}" },
+    { "x-accel-roundtrip", "ret-type", "{}" },
+    { "ACCEL_SWITCHED", "arg-type", SWITCH_INFO },
+};
+
+static QDict *schema_find(QList *schema, const char *name)
+{
+    QListEntry *entry;
+
+    QLIST_FOREACH_ENTRY(schema, entry) {
+        QDict *entity = qobject_to(QDict, qlist_entry_obj(entry));
+
+        if (g_str_equal(qdict_get_str(entity, "name"), name)) {
+            return entity;
+        }
+    }
+    g_error("the schema has no '%s'", name);
+}
+
+static void schema_write(GString *out, QList *schema, const char *name)
+{
+    QDict *type = schema_find(schema, name);
+    const char *meta = qdict_get_str(type, "meta-type");
+    const char *separator = "";
+    QListEntry *entry;
+
+    if (g_str_equal(meta, "array")) {
+        g_string_append_c(out, '[');
+        schema_write(out, schema, qdict_get_str(type, "element-type"));
+        g_string_append_c(out, ']');
+    } else if (g_str_equal(meta, "enum")) {
+        QLIST_FOREACH_ENTRY(qdict_get_qlist(type, "values"), entry) {
+            QString *value = qobject_to(QString, qlist_entry_obj(entry));
+
+            g_string_append(out, *separator ? "|" : "(");
+            g_string_append(out, qstring_get_str(value));
+            separator = "|";
+        }
+        g_string_append_c(out, ')');
+    } else if (g_str_equal(meta, "object")) {
+        g_string_append_c(out, '{');
+        QLIST_FOREACH_ENTRY(qdict_get_qlist(type, "members"), entry) {
+            QDict *member = qobject_to(QDict, qlist_entry_obj(entry));
+
+            g_string_append_printf(out, "%s%s%s:", separator,
+                                   qdict_get_str(member, "name"),
+                                   qdict_haskey(member, "default") ? "?" : "");
+            schema_write(out, schema, qdict_get_str(member, "type"));
+            separator = " ";
+        }
+        g_string_append_c(out, '}');
+    } else {
+        g_string_append(out, name);
+    }
+}
+
+static void test_schema(void)
+{
+    QTestState *qts = qtest_init("-machine none");
+    g_autoptr(QDict) answer = qtest_qmp(qts,
+                                        "{ 'execute': 'query-qmp-schema' }");
+    QList *schema = qdict_get_qlist(answer, "return");
+
+    for (int i = 0; i < ARRAY_SIZE(schema_types); i++) {
+        QDict *entity = schema_find(schema, schema_types[i].name);
+        g_autoptr(GString) text = g_string_new("");
+
+        schema_write(text, schema,
+                     qdict_get_str(entity, schema_types[i].type));
+        g_assert_cmpstr(text->str, ==, schema_types[i].expected);
+    }
+    g_assert_true(qdict_haskey(schema_find(schema, "x-accel-roundtrip"),
+                               "features"));     /* unstable */
+    qtest_quit(qts);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    for (int i = 0; i < ARRAY_SIZE(plain); i++) {
+        g_autofree char *path = g_strdup_printf("accel-switch/plain/%s",
+                                                plain[i].path);
+
+        qtest_add_data_func(path, &plain[i], test_plain);
+    }
+    qtest_add_func("accel-switch/schema", test_schema);
+    return g_test_run();
+}

@@ -1,0 +1,100 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""
+A Debian amd64 kernel is switched while it boots, under load and idle.  The load is the i386
+guest's: a 64-bit kernel runs it in compatibility mode, so that both modes are met.
+"""
+
+import os
+import stat
+import tempfile
+import time
+
+from pathlib import Path
+
+from rigtest import (Guest, Machine, RoundTrips, Switcher, a_host, arguments, check_log,
+                     check_verdict, finish, image, machine_arguments, pace, say)
+from vas import rigtree
+
+INIT = """#!/bin/sh
+export PATH=/bin
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+dmesg -n 1
+stty -echo < /dev/console
+echo vas-init: up
+export PS1='vas''@guest# '
+exec setsid cttyhack sh
+"""
+
+
+def initramfs(scratch):
+    """busybox, the load, and an init that is a shell on the console."""
+    load = scratch / "vas-load"
+    image.build_load(load, scratch / "build.log")
+    folder, program = stat.S_IFDIR | 0o755, stat.S_IFREG | 0o755
+    files = [(name, folder) for name in ("bin", "proc", "sys", "dev", "var", "var/tmp")]
+    files += [("bin/busybox", program, rigtree.busybox().read_bytes()),
+              ("bin/vas-load", program, load.read_bytes()),
+              ("init", program, INIT.encode())]
+    for name in ("sh mount dmesg stty echo setsid cttyhack grep sleep cat uname poweroff "
+                 "reboot").split():
+        files.append((f"bin/{name}", stat.S_IFLNK | 0o777, b"busybox"))
+    path = scratch / "initrd"
+    path.write_bytes(rigtree.cpio(files))
+    return path
+
+
+def test(args):
+    vmlinuz, _, release = rigtree.kernel()
+    with tempfile.TemporaryDirectory() as scratch, \
+            a_host(args.local, args.deadline) as host:
+        initrd = initramfs(Path(scratch))
+        command = [*machine_arguments(args),
+                   "-kernel", host.put(os.fspath(vmlinuz)),
+                   "-initrd", host.put(os.fspath(initrd)),
+                   "-append", "console=ttyS0 loglevel=6 mitigations=off panic=-1"]
+        with Machine(command, binary="x86_64", host=host, name="amd64",
+                     deadline=args.deadline) as machine:
+            guest = Guest(machine, pace(host))
+            switcher = Switcher(machine, args.accel.startswith("switch"))
+            with RoundTrips(machine, args.roundtrip):
+                guest.wait_phase("kernel", 60)
+                switcher.there_and_back("early kernel")
+                guest.expect(r"Key type|Run /init|integrity", 90)
+                switcher.there_and_back("kernel's device probing")
+                guest.expect(r"vas-init: up", 90)
+                guest.expect("vas@guest# ", 60)
+                _, name = guest.command("uname -rm")
+                say(f"booted {name}")
+                assert release in name and "x86_64" in name, name
+                guest.start_load("--light" if host.name == "rig" else "")
+                guest.wait_round()
+                for _ in range(args.pairs):
+                    switcher.there_and_back("under load")
+                    guest.wait_round(60)
+                check_verdict(*guest.stop_load())
+                time.sleep(1)
+                switcher.to("tcg", "idle")
+                guest.send("echo woken-$((40 + 2))\n")
+                guest.expect("woken-42", 60)
+                switcher.to("kvm", "idle")
+                check_log(guest)
+                guest.send("poweroff -f\n")
+                status = machine.wait(60 * pace(host))
+                assert status == 0, status
+            say(f"{len(machine.switches)} switches")
+
+
+def main():
+    parser = arguments(__doc__)
+    parser.set_defaults(smp=2)
+    parser.add_argument("--pairs", type=int, default=4, help="windows under load")
+    parser.add_argument("--deadline", type=int, default=400, help="seconds for it all")
+    args = parser.parse_args()
+    finish(lambda: test(args))
+
+
+if __name__ == "__main__":
+    main()

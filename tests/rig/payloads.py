@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""
+The bare-metal payloads under a real KVM, switched.  pae32 and cross32 can run nowhere else, where
+the local /dev/kvm has no paging outside long mode.  Counts are low: TCG is slow within the rig.
+"""
+
+import argparse
+
+from rigtest import a_host
+from vas import hostile
+from vas.soak import soak
+from vas.testing import LONG, Payload, expect_equal, run_test, switch_must_wait
+
+# payload: switches
+COUNTS = {"pae32": 200, "cross32": 20, "idle16": 200, "soak16": 60, "soak64": 60}
+
+
+def on_kvm_error(host):
+    """KVM queues a #UD before it gives up an instruction; in TCG the guest must not see it."""
+    with Payload("told32", "switch,initial=kvm,on-kvm-error=tcg", host=host,
+                 arguments=["-no-reboot"], name="payloads-on-error") as guest:
+        guest.expect_laps(3)
+        for _ in range(10):
+            guest.tell("x")
+            expect_equal("accelerator", "tcg", guest.machine.accel())
+            guest.expect_laps(3)
+            guest.machine.switch("kvm")
+            guest.expect_laps(3)
+
+
+def smm(host):
+    """System Management Mode, which the rig's KVM has: a switch waits for its end."""
+    with Payload("told16", "switch,initial=kvm", host=host, arguments=["-M", "pc,smm=on"],
+                 name="payloads-smm") as guest:
+        guest.expect_laps(3)
+        for accel in ("tcg", "kvm"):
+            switch_must_wait(guest, accel, "s", "r", "System Management Mode")
+
+
+def payloads(deadline):
+    with a_host(False, deadline) as host:
+        print("told16")
+        smm(host)
+        print("told32")
+        on_kvm_error(host)
+        print("hostile64")
+        hostile.registers(host, xsave=True)
+        hostile.fuzz(steps=200 if LONG else 20, host=host)
+        for payload, count in COUNTS.items():
+            print(payload)
+            soak(payload, count * (10 if LONG else 1), host=host, laps=3,
+                 binary="i386" if payload == "pae32" else "x86_64")
+
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--deadline", type=float, default=400)
+run_test(payloads, parser.parse_args().deadline)

@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the rig tests share: where they run, and how a guest is switched and watched.
+
+Each test is a script: exit 0 passed, 1 failed, 77 skipped, with one line that
+says why.  --local takes this machine's KVM in place of the rig, where it can
+run a 32-bit guest.
+"""
+
+import argparse
+import contextlib
+import os
+import re
+import sys
+import threading
+import time
+import traceback
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../tools"))
+
+from vas import debs, image, kvmprobe, rigtree  # noqa: E402
+from vas.debian import Guest  # noqa: E402
+from vas.host import HostError, LocalHost  # noqa: E402
+from vas.machine import Console, Machine, MachineError, QMPError, QMPLost  # noqa: E402
+from vas.rig import Rig, RigHost, end_in_order  # noqa: E402
+
+START = time.monotonic()
+
+
+class Skip(Exception):
+    """The test can't run here: one line that says why."""
+
+
+class Failure(Exception):
+    """What was expected and what came."""
+
+
+def say(text):
+    print(f"{time.monotonic() - START:6.1f} s  {text}", flush=True)
+
+
+def arguments(description, accel="switch,initial=kvm"):
+    """The options of every test here."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--local", action="store_true", help="this machine's KVM, not the rig")
+    parser.add_argument("--smp", type=int, default=1)
+    parser.add_argument("--accel", default=accel, help="QEMU's -accel; with plain kvm nothing "
+                        "is switched, which tells the rig's own faults from the switch's")
+    parser.add_argument("--machine", default="pc")
+    parser.add_argument("--cpu", help="QEMU's -cpu, if not its default")
+    parser.add_argument("--roundtrip", action="store_true",
+                        help="also make a round trip (x-accel-roundtrip) every 200 ms")
+    parser.add_argument("--disk", default="virtio", help="QEMU's if= of the image")
+    return parser
+
+
+def machine_arguments(args):
+    """QEMU's arguments for the options above, but for the disk."""
+    command = ["-accel", args.accel, "-M", args.machine, "-smp", str(args.smp), "-m", "256",
+               "-nic", "none"]
+    return command + (["-cpu", args.cpu] if args.cpu else [])
+
+
+@contextlib.contextmanager
+def a_host(local, deadline, disks=(), files=()):
+    """A Host with a KVM for 32-bit guests."""
+    if local:
+        usable, why = kvmprobe.probe()
+        if not usable:
+            raise Skip(why)
+        with LocalHost() as host:
+            yield host
+        return
+    with Rig(smp=2, disks=disks, files=files, deadline=deadline) as rig:
+        say(f"the rig is up after {rig.boot_seconds:.1f} s, its console: {rig.console}")
+        yield RigHost(rig)
+
+
+def pace(host):
+    """How much longer than on hardware things may take."""
+    return 4 if host.name == "rig" else 1
+
+
+class BiosConsole:
+    """SeaBIOS's messages, which it writes to port 0x402 and not to the serial console."""
+
+    def __init__(self, host):
+        self._listener = host.listener("bios")
+        self.arguments = ["-chardev", f"socket,id=bios,{self._listener.options}",
+                          "-device", "isa-debugcon,iobase=0x402,chardev=bios"]
+        self._console = None
+
+    def connect(self, machine):
+        """Call before the guest's first instruction."""
+        log = open(os.path.join(machine.logs, "bios.log"), "ab")
+        self._console = Console("bios", self._listener.connect(30, machine.running), log,
+                                machine.running)
+
+    def expect(self, pattern, timeout):
+        return self._console.expect(pattern, timeout)
+
+
+class Switcher:
+    """
+    Switches of one machine.  Inside the rig TCG is TCG inside TCG: windows are
+    kept short there.
+    """
+
+    def __init__(self, machine, enabled=True, window=1.0):
+        self.machine = machine
+        self.enabled = enabled
+        self.window = window
+
+    def to(self, accel, why):
+        """Switch, and check what the monitor says about it."""
+        if not self.enabled:
+            say(f"{why}: (no switch)")
+            return
+        result = self.machine.switch(accel, timeout=180)
+        active = self.machine.accel()
+        say(f"{why}: {result['from']} -> {result['to']}, "
+            f"{result['downtime-ns'] / 1e6:.3f} ms")
+        if result["to"] != accel or active != accel:
+            raise Failure(f"{why}: expected to run in {accel}, query-accel says {active}")
+
+    def there_and_back(self, why):
+        """A window in TCG."""
+        self.to("tcg", why)
+        time.sleep(self.window)
+        self.to("kvm", why)
+
+
+class RoundTrips:
+    """
+    Round trips of @machine in the background, one every 200 ms, while the context lasts; in TCG
+    one a window, as it has to translate all anew after each.  Each must change nothing.
+    """
+
+    PAUSE = 0.2
+    # A vCPU in SMM or with A20 masked, or a switch that waits for one.
+    NOT_NOW = r"must run on until|already in progress|has shut down"
+
+    def __init__(self, machine, enabled):
+        self._machine = machine
+        self._enabled = enabled
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.done = 0
+        self.refused = 0
+        self.changes = []
+
+    def _run(self):
+        window = None
+        while not self._end.wait(self.PAUSE) and len(self.changes) < 5:
+            try:
+                info = self._machine.qmp("query-accel")
+                if info["active"] == "tcg":
+                    if window == info["switches"]:
+                        continue
+                    window = info["switches"]
+                self._machine.qmp("x-accel-roundtrip", timeout=120)
+                self.done += 1
+            except QMPError as error:
+                if re.search(self.NOT_NOW, str(error)):
+                    self.refused += 1
+                else:
+                    self.changes.append(str(error))
+            except (MachineError, QMPLost):
+                # QEMU has ended, or is about to: whether it should, the test itself sees.
+                return
+
+    def __enter__(self):
+        if self._enabled:
+            self._thread.start()
+        return self
+
+    def __exit__(self, kind, *unused):
+        if not self._enabled:
+            return
+        self._end.set()
+        self._thread.join(120)
+        say(f"{self.done} round trips, {self.refused} refused")
+        if self.changes:
+            raise Failure("round trips: " + " | ".join(self.changes))
+        if kind is None and not self.done:
+            raise Failure("no round trip was made")
+
+
+def check_log(guest):
+    """The guest's kernel must have seen nothing wrong."""
+    trouble = guest.trouble()
+    if trouble:
+        raise Failure("the guest's kernel log: " + " | ".join(trouble[:5]))
+
+
+def check_verdict(verdict, checks, failures):
+    say(f"the load says: {verdict}, {checks} checks")
+    if verdict != "pass" or failures or not checks:
+        raise Failure("the guest's load failed: " + " | ".join(failures[:5]))
+
+
+def finish(test):
+    """Run @test() and exit as meson wants it."""
+    end_in_order()
+    try:
+        test()
+    except (Skip, debs.DebError, image.ImageError) as why:
+        print(f"SKIP: {why}")
+        sys.exit(77)
+    except (Failure, MachineError, HostError, QMPError, QMPLost, rigtree.RigError) as error:
+        traceback.print_exc()
+        print(f"FAIL: {error}")
+        sys.exit(1)
+    say("passed")
+    sys.exit(0)
+
+
+__all__ = ["BiosConsole", "Failure", "Guest", "Machine", "RoundTrips", "Skip", "Switcher", "a_host", "arguments",
+           "check_log", "check_verdict", "finish", "image", "machine_arguments", "pace", "say"]

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""
+The form of what is in the repository: QEMU's own checkpatch.pl over the C files, and what is asked
+of a patch, which is one line of context at most and a DEP-3 header.
+"""
+
+import os
+import re
+import subprocess
+
+from vas import paths
+from vas.testing import Failure, Skip, run_test
+from vas.tree import overlay_files, series
+
+HEADER = ("Description", "Forwarded", "Last-Update")
+
+# What checkpatch.pl says about a file and we don't mind, by the path's start.
+EXCUSED = [
+    # Bare-metal code has devices and interrupts, and is for one architecture.
+    ("tests/guest/", "Use of volatile is usually wrong"),
+    # As checkpatch has it itself for paths that begin with tests/.
+    ("tests/unit/", "Use g_assert or g_assert_not_reached"),
+    ("tests/qtest/", "Use g_assert or g_assert_not_reached"),
+    ("tests/guest/", "architecture specific defines should be avoided"),
+    # A new file in a patch; here MAINTAINERS is not ours.
+    ("", "added, moved or deleted file(s), does MAINTAINERS need updating"),
+]
+
+
+def guest_files():
+    top = os.path.join(paths.TOP, "tests/guest")
+    return [os.path.relpath(os.path.join(path, name), paths.TOP)
+            for path, _, names in os.walk(top) for name in names]
+
+
+def check_sources(complaints):
+    files = [name for name in overlay_files(paths.TOP) + guest_files()
+             if name.endswith((".c", ".h", ".S", ".inc"))]
+    script = os.path.join(paths.SOURCE, "scripts/checkpatch.pl")
+    for name in sorted(files):
+        result = subprocess.run(["perl", script, "--no-tree", "--terse", "--no-summary", "-q",
+                                 "-f", os.path.join(paths.TOP, name)],
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                check=False, cwd=paths.SOURCE)
+        for line in result.stdout.splitlines():
+            if not any(name.startswith(start) and text in line for start, text in EXCUSED):
+                complaints.append(line.replace(paths.TOP + "/", ""))
+    print(f"{len(files)} source files")
+
+
+def hunks_context(lines):
+    """Yield, for each hunk of a patch, (its first line, its longest run of context)."""
+    head, run, longest = None, 0, 0
+    for line in [*lines, "@@"]:
+        if line.startswith("@@"):
+            if head is not None:
+                yield head, longest
+            head, run, longest = line, 0, 0
+        elif line.startswith(("diff ", "--- ", "index ")):
+            if head is not None:
+                yield head, longest
+            head = None
+        elif line.startswith(" ") or line == "":
+            run += 1
+            longest = max(longest, run)
+        else:
+            run = 0
+
+
+def check_patches(complaints):
+    patches = series(paths.TOP)
+    for name in patches:
+        with open(os.path.join(paths.TOP, "patches", name), encoding="utf-8") as file:
+            text = file.read()
+        header = re.split(r"(?m)^(?:---|diff) ", text)[0]
+        for field in HEADER:
+            if not re.search(rf"(?m)^{field}: *\S", header):
+                complaints.append(f"patches/{name}: no field {field} in its header")
+        if not re.match(r"(?:\w+/)*(fix|switch)-", name):
+            complaints.append(f"patches/{name}: is neither called fix-... nor switch-...")
+        for hunk, context in hunks_context(text[len(header):].splitlines()):
+            # Two changes of one hunk may have one line after the first and one before the second.
+            if context > 2:
+                complaints.append(f"patches/{name}: {context} lines of context in {hunk}")
+    folder = os.path.join(paths.TOP, "patches")
+    for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
+        if name.endswith((".patch", ".diff")) and name not in patches:
+            complaints.append(f"patches/{name}: not in patches/series")
+    print(f"{len(patches)} patches")
+
+
+def style():
+    if not os.path.isdir(paths.SOURCE):
+        raise Skip("build/src with checkpatch.pl is not there: run ./configure")
+    complaints = []
+    check_sources(complaints)
+    check_patches(complaints)
+    if complaints:
+        raise Failure("\n  ".join([f"{len(complaints)} complaint(s)", *complaints]))
+
+
+if __name__ == "__main__":
+    run_test(style)
