@@ -12,8 +12,8 @@ import time
 
 from pathlib import Path
 
-from rigtest import (Guest, Machine, RoundTrips, Switcher, a_host, arguments, check_log,
-                     check_verdict, finish, image, machine_arguments, pace, say)
+from rigtest import (Guest, LAST_SECONDS, Machine, RoundTrips, Switcher, a_host, arguments,
+                     check_log, check_verdict, finish, image, machine_arguments, pace, say)
 from vas import rigtree
 
 INIT = """#!/bin/sh
@@ -56,7 +56,7 @@ def test(args):
                    "-initrd", host.put(os.fspath(initrd)),
                    "-append", "console=ttyS0 loglevel=6 mitigations=off panic=-1"]
         with Machine(command, binary="x86_64", host=host, name="amd64",
-                     deadline=args.deadline) as machine:
+                     deadline=args.deadline - LAST_SECONDS) as machine:
             guest = Guest(machine, pace(host))
             switcher = Switcher(machine, args.accel.startswith("switch"))
             with RoundTrips(machine, args.roundtrip):

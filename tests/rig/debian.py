@@ -8,8 +8,9 @@ under load, idle, across a reboot, and while it shuts down.
 
 import time
 
-from rigtest import (BiosConsole, Failure, Guest, Machine, RoundTrips, Switcher, a_host, arguments,
-                     check_log, check_verdict, finish, image, machine_arguments, pace, say)
+from rigtest import (BiosConsole, Failure, Guest, LAST_SECONDS, Machine, RoundTrips, Switcher,
+                     a_host, arguments, check_log, check_verdict, finish, image,
+                     machine_arguments, pace, say)
 from vas.debian import disk_arguments
 
 
@@ -118,7 +119,7 @@ def test(args):
             command += disk_arguments(host, args.disk)
         bios = BiosConsole(host)
         with Machine(command + bios.arguments, binary="i386", host=host, name="debian",
-                     deadline=args.deadline, start=False) as machine:
+                     deadline=args.deadline - LAST_SECONDS, start=False) as machine:
             bios.connect(machine)
             machine.cont()
             guest = Guest(machine, pace(host))

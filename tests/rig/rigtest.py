@@ -24,6 +24,8 @@ from vas.machine import Console, Machine, MachineError, QMPError, QMPLost  # noq
 from vas.rig import Rig, RigHost, end_in_order  # noqa: E402
 
 START = time.monotonic()
+# How much before the rig a machine in it ends, so that it can be looked into.
+LAST_SECONDS = 60
 
 
 class Skip(Exception):
@@ -214,5 +216,6 @@ def finish(test):
     sys.exit(0)
 
 
-__all__ = ["BiosConsole", "Failure", "Guest", "Machine", "RoundTrips", "Skip", "Switcher", "a_host", "arguments",
-           "check_log", "check_verdict", "finish", "image", "machine_arguments", "pace", "say"]
+__all__ = ["BiosConsole", "Failure", "Guest", "LAST_SECONDS", "Machine", "RoundTrips", "Skip",
+           "Switcher", "a_host", "arguments", "check_log", "check_verdict", "finish", "image",
+           "machine_arguments", "pace", "say"]

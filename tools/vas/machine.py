@@ -210,7 +210,26 @@ class Machine:
     def _expire(self):
         self.timed_out = True
         if self.running():
+            self.examine()
             self._process.kill()
+
+    def examine(self):
+        """
+        What a machine that did not do as it should looks like inside: all into state.log, where
+        each vCPU is to the standard output.
+        """
+        if self.qmp_client is None:
+            return
+        try:
+            with open(os.path.join(self.logs, "state.log"), "a", encoding="utf-8") as file:
+                for line in ("info status", "info registers -a", "info lapic", "info pic",
+                             "info irq"):
+                    text = self.hmp(line, 10)
+                    file.write(f"(qemu) {line}\n{text}\n")
+                    for found in re.finditer(r"^(CPU#\d+|VM status.*)|\b([ER]IP=.*)", text, re.M):
+                        print(f"{self.name}: {found.group().strip()}", flush=True)
+        except (MachineError, QMPError) as error:
+            print(f"{self.name}: {error}", flush=True)
 
     def _last_words(self):
         output = self.output().strip().splitlines()
@@ -326,5 +345,7 @@ class Machine:
     def __enter__(self):
         return self
 
-    def __exit__(self, *unused):
+    def __exit__(self, kind, *unused):
+        if kind is not None and self.running():
+            self.examine()
         self.close()

@@ -7,6 +7,7 @@ times; RigHost lets a Machine (machine.py) start its QEMU in there.
 
 import argparse
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -183,7 +184,7 @@ class Rig:
             argv += ["-drive", f"{drive},if=none,id=disk{number}",
                      "-device", f"virtio-blk-pci,drive=disk{number},addr={16 + number:#x}"]
         self._started = time.monotonic()
-        self._output = self.directory / "qemu.log"
+        self._output = self.console.with_suffix(".qemu")
         with open(self._output, "ab") as output:
             self._process = subprocess.Popen(argv + list(extra), stdin=subprocess.DEVNULL,
                                              stdout=output, stderr=subprocess.STDOUT,
@@ -213,7 +214,23 @@ class Rig:
 
     def _expire(self):
         self.timed_out = True
+        self._examine()
         self._process.kill()
+
+    def _examine(self):
+        """What the outer machine does, when what ran in it did not do as it should."""
+        status = self._process.poll()
+        if status is not None:
+            print(f"rig: QEMU ended with status {status}: {self._last_words('no message')}")
+            return
+        try:
+            text = self._qmp.execute("human-monitor-command",
+                                     {"command-line": "info registers -a"}, 10)
+        except (QMPLost, QMPError) as error:
+            text = str(error)
+        self.console.with_suffix(".state").write_text(text)
+        for found in re.finditer(r"^CPU#\d+|\bRIP=.*", text, re.M):
+            print(f"rig: {found.group().strip()}", flush=True)
 
     def running(self):
         return self._process is not None and self._process.poll() is None
@@ -330,7 +347,9 @@ class Rig:
     def __enter__(self):
         return self
 
-    def __exit__(self, *unused):
+    def __exit__(self, kind, *unused):
+        if kind is not None:
+            self._examine()
         self.close()
 
 
