@@ -49,7 +49,8 @@ def tcg_amd_sysenter():
     """What an AMD CPU does not keep of SYSENTER_ESP, TCG does not keep, as KVM doesn't."""
     need_kvm()
     with Payload("msr64", "switch,initial=tcg", name="fixes-amd-sysenter",
-                 arguments=["-cpu", "qemu64"]) as guest:
+                 # as under KVM, a model's vendor is the host's if it isn't given
+                 arguments=["-cpu", "qemu64,vendor=AuthenticAMD"]) as guest:
         guest.expect_laps(3)
         guest.tell("s")
         for accel in ("kvm", "tcg") * 5:

@@ -3,6 +3,8 @@
 What a switch must not change, and what happens when KVM fails in the middle of one.
 """
 
+import re
+
 from vas.machine import QMPError
 from vas.testing import LONG, Failure, Payload, expect_equal, main, need_kvm
 
@@ -40,8 +42,8 @@ def roundtrip_from_tcg():
 def roundtrip_control():
     """With a fix-up left out a round trip finds the change, and names it."""
     need_kvm()
-    for payload, accel, omit, field in (("soak16", "kvm", "reinject", "events.interrupt"),
-                                        ("soak64", "tcg", "xstate-bv", "fpregs")):
+    for payload, accel, omit, field in (("soak16", "kvm", "reinject", r"events\.interrupt"),
+                                        ("soak64", "tcg", "xstate-bv", r"env\.(fp|mxcsr|xmm)")):
         with Payload(payload, f"switch,initial={accel},read-back=off,x-omit={omit}",
                      name="proof-control") as guest:
             guest.expect_laps(3)
@@ -50,7 +52,7 @@ def roundtrip_control():
                     guest.machine.qmp("x-accel-roundtrip")
                 except QMPError as error:
                     print(f"without {omit}, trip {number}: {error}")
-                    if field not in str(error):
+                    if not re.search(field, str(error)):
                         raise Failure(f"the error does not name {field}: {error}") from error
                     break
                 if number % 20 == 0:
