@@ -32,6 +32,7 @@ typedef enum SwitchFixup {
     SWITCH_FIXUP_INTERRUPT_SHADOW,  /* C7: STI and MOV SS */
     SWITCH_FIXUP_DESCRIPTORS,       /* C4, C12: TR busy, Accessed bits */
     SWITCH_FIXUP_GUEST_VALUES,      /* C20: what TCG lets a guest write */
+    SWITCH_FIXUP_COALESCED_MMIO,    /* E9: writes that KVM has kept */
     SWITCH_FIXUP__MAX,
 } SwitchFixup;
 

@@ -95,7 +95,9 @@ static bool switch_to_tcg(AccelSwitchPhases *ph, Error **errp)
     }
 
     /* Writes that the guest has made and QEMU has not seen (E9). */
-    kvm_flush_coalesced_mmio_buffer();
+    if (!switch_omits(SWITCH_FIXUP_COALESCED_MMIO)) {
+        kvm_flush_coalesced_mmio_buffer();
+    }
     switch_arch_convert_to_tcg();
     switch_set_globals(SWITCHABLE_ACCEL_TCG);
     ph->convert_ns = switch_lap(&mark);

@@ -8,6 +8,10 @@
  * 'm' masks the A20 line, 'u' unmasks it (port 0x92).
  * 'n' loads FS with a null selector in protected mode, and with another one in
  *     real mode, through which memory is then used in each lap.
+ * 'f' divides by 0 in the x87 unit with CR0.NE clear: FERR#, which a PC makes
+ *     interrupt 13.
+ * 'v' writes a VGA's planes in each lap and reads them back: writes that KVM
+ *     keeps until QEMU asks for them.
  * 's' enters System Management Mode by an SMI (of an i440FX machine with
  *     smm=on), where the laps go on, 'r' leaves it by RSM.
  */
@@ -19,6 +23,14 @@
 #define LSR_DR          1
 #define PORT92          0x92
 #define PORT92_A20      2
+#define PIC1_COMMAND    0xa0
+#define PIC_READ_IRR    0x0a
+#define PIC1_IRQ13      (1 << 5)
+#define FERR_CLEAR      0xf0
+#define X87_MASKS_BUT_ZE 0x37b
+#define VGA_SEQUENCER   0x3c4
+#define VGA_GRAPHICS    0x3ce
+#define VGA_SEGMENT     0xa000
 #define APM_CONTROL     0xb2
 #define PCI_ADDRESS     0xcf8
 #define PCI_DATA        0xcfc
@@ -27,7 +39,7 @@
 #define APMC_EN         (1 << 25)
 
 static volatile bool in_smm;
-static bool uses_fs;
+static bool uses_fs, uses_vga;
 
 void irq0(const uint16_t *frame)
 {
@@ -94,6 +106,71 @@ static void enter_smm(void)
     outb(APM_CONTROL, 0);
 }
 
+static uint8_t pic1_irr(void)
+{
+    outb(PIC1_COMMAND, PIC_READ_IRR);
+    return inb(PIC1_COMMAND);
+}
+
+static void raise_ferr(void)
+{
+    const uint16_t control = X87_MASKS_BUT_ZE;
+
+    asm volatile("movl %%cr0, %%eax\n"
+                 "andb $0xdf, %%al\n"           /* NE */
+                 "movl %%eax, %%cr0\n"
+                 "fninit\n"
+                 "fldcw %0\n"
+                 "fld1\n"
+                 "fldz\n"
+                 "fdivrp" : : "m" (control) : "eax", "memory");
+    if (pic1_irr() & PIC1_IRQ13) {
+        report("interrupt 13 too early", 0, 1);
+    }
+    asm volatile("fwait");
+    if (!(pic1_irr() & PIC1_IRQ13)) {
+        report("no interrupt 13", 1, 0);
+    }
+    outb(FERR_CLEAR, 0);
+    asm volatile("fnclex\n"
+                 "fninit");
+}
+
+static void vga_set(uint16_t index_port, uint8_t index, uint8_t value)
+{
+    outb(index_port, index);
+    outb(index_port + 1, value);
+}
+
+/* All planes written as they come, without a latch or a mask; plane 0 read. */
+static void setup_vga(void)
+{
+    vga_set(VGA_SEQUENCER, 2, 0x0f);        /* map mask */
+    vga_set(VGA_SEQUENCER, 4, 0x06);        /* memory mode: planar */
+    for (int i = 0; i < 8; i++) {
+        vga_set(VGA_GRAPHICS, i, 0);
+    }
+    vga_set(VGA_GRAPHICS, 8, 0xff);         /* bit mask */
+}
+
+static void use_vga(uint32_t lap)
+{
+    uint8_t got;
+
+    asm volatile("movw %0, %%gs" : : "r" ((uint16_t)VGA_SEGMENT));
+    for (uint32_t i = 0; i < 64; i++) {
+        asm volatile("movb %0, %%gs:(%1)"
+                     : : "q" ((uint8_t)(lap + i)), "r" (i) : "memory");
+    }
+    for (uint32_t i = 0; i < 64; i++) {
+        asm volatile("movb %%gs:(%1), %0" : "=q" (got) : "r" (i) : "memory");
+        if (got != (uint8_t)(lap + i)) {
+            report("in a VGA's plane", (uint8_t)(lap + i), got);
+            return;
+        }
+    }
+}
+
 static void obey(char command)
 {
     switch (command) {
@@ -106,6 +183,13 @@ static void obey(char command)
     case 'n':
         null_fs_in_protected_mode();
         uses_fs = true;
+        break;
+    case 'f':
+        raise_ferr();
+        break;
+    case 'v':
+        setup_vga();
+        uses_vga = true;
         break;
     case 's':
         enter_smm();
@@ -138,8 +222,12 @@ void real_main(void)
         if (told(&command)) {
             obey(command);
         }
+        lap++;
         if (uses_fs) {
-            use_fs(++lap);
+            use_fs(lap);
+        }
+        if (uses_vga) {
+            use_vga(lap);
         }
         lap_done("in SMM", in_smm, 0);
     }

@@ -221,6 +221,37 @@ def migrating_tcg():
                 guest.expect_laps(20)
 
 
+def dirty_rate():
+    """A measurement of the dirty rate goes on while the guest is switched, and harms no code."""
+    with switchable() as guest:
+        machine = guest.machine
+        for mode in ("page-sampling", "dirty-bitmap"):
+            for number in range(4):
+                machine.switch("kvm" if number % 2 else "tcg")
+                machine.qmp("calc-dirty-rate", {"calc-time": 1, "mode": mode})
+                switches = 0
+                while machine.qmp("query-dirty-rate")["status"] != "measured":
+                    guest.expect_laps(3)
+                    machine.switch("tcg" if switches % 2 else "kvm")
+                    switches += 1
+                guest.expect_laps(20)
+                if not switches:
+                    raise Failure("no switch came within the measurement")
+
+
+def balloon():
+    """Whether the balloon can be used does not change with the accelerator."""
+    with switchable(arguments=["-device", "virtio-balloon-pci"]) as guest:
+        machine = guest.machine
+        for accel in ("tcg", "kvm"):
+            machine.switch(accel)
+            machine.qmp("balloon", value=32 << 20)
+            expect_equal("balloon", 64 << 20, machine.qmp("query-balloon")["actual"])
+            expect_error("dirty-ring-size", machine.qmp, "set-vcpu-dirty-limit",
+                         {"dirty-rate": 1})
+            guest.expect_laps(3)
+
+
 def migration_end(machine):
     """Wait for the end of a migration; returns its status."""
     while True:
@@ -296,6 +327,52 @@ def null_segment():
             guest.expect_laps(3)
 
 
+def ferr():
+    """An x87 error reaches the PIC in TCG, on a board that was made while KVM ran."""
+    need_kvm()
+    for board in ("pc", "q35"):
+        with Payload("told16", SWITCH, name="states", arguments=["-M", board]) as guest:
+            guest.expect_laps(3)
+            for accel in ("tcg", "kvm", "tcg"):
+                guest.machine.switch(accel)
+            guest.tell("f")
+            guest.expect_laps(3)
+
+
+def coalesced(omit="", count=200):
+    """What KVM has kept of a guest's writes to a VGA is written before TCG reads there."""
+    need_kvm()
+    with Payload("told16", SWITCH + omit, name="states", arguments=["-device", "VGA,romfile="]) as guest:
+        guest.expect_laps(3)
+        guest.tell("v")
+        for _ in range(count):
+            guest.expect_laps(3)
+            guest.machine.switch("tcg")
+            guest.expect_laps(3)
+            guest.machine.switch("kvm")
+
+
+def coalesced_control():
+    try:
+        coalesced(",x-omit=coalesced-mmio", 2000)
+    except Failure as error:
+        print(error)
+        if "VGA" not in str(error):
+            raise
+        return
+    raise Failure("coalesced-mmio was left out, and no write was missed")
+
+
+def unplug():
+    """No vCPU can be taken away."""
+    with switchable(arguments=["-smp", "2"]) as guest:
+        for accel in ("tcg", "kvm"):
+            guest.machine.switch(accel)
+            for cpu in guest.machine.qmp("query-hotpluggable-cpus"):
+                expect_error("hot-unplug", guest.machine.qmp, "device_del", id=cpu["qom-path"])
+            guest.expect_laps(3)
+
+
 def shut_down():
     """After the guest's end, as -no-shutdown keeps it."""
     need_kvm()
@@ -355,8 +432,10 @@ def options():
 
 CASES = {"surface": surface, "same": same, "unknown": unknown, "plain": plain,
          "before-start": before_start, "stopped": stopped, "pipelined": pipelined,
-         "incoming": incoming, "migrating": migrating, "migrating-tcg": migrating_tcg, "a20": a20,
-         "null-segment": null_segment, "shut-down": shut_down, "reset": reset,
-         "options": options, "streams": streams, "debugger": debugger}
+         "incoming": incoming, "migrating": migrating, "migrating-tcg": migrating_tcg,
+         "dirty-rate": dirty_rate, "balloon": balloon, "a20": a20, "null-segment": null_segment,
+         "ferr": ferr, "coalesced": coalesced, "coalesced-control": coalesced_control,
+         "unplug": unplug, "shut-down": shut_down, "reset": reset, "options": options,
+         "streams": streams, "debugger": debugger}
 
 main(CASES)

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""kvm-clock, registered under either accelerator and read under both."""
+
+import time
+
+from vas.testing import Payload, main, need_kvm
+
+# Far above what the payload tolerates of a stop, and above what a stop takes on a busy machine.
+STOPPED = 1.5
+
+
+def kvmclock():
+    """The clock goes on in a switch, whichever accelerator filled its page."""
+    need_kvm()
+    for accel in ("kvm", "tcg"):
+        with Payload("clock64", f"switch,initial={accel}", name="clock") as guest:
+            guest.expect_laps(3)
+            guest.tell("k")
+            for target in ("tcg", "kvm") * 50:
+                guest.machine.switch(target)
+                guest.expect_laps(5)
+            # registered again where it was not before
+            guest.machine.switch("tcg" if accel == "kvm" else "kvm")
+            guest.tell("k")
+            for target in ("tcg", "kvm") * 50:
+                guest.machine.switch(target)
+                guest.expect_laps(5)
+
+
+def kvmclock_stopped():
+    """It stands still while the machine is stopped, and goes on from there."""
+    need_kvm()
+    with Payload("clock64", "switch,initial=kvm", name="clock") as guest:
+        machine = guest.machine
+        guest.expect_laps(3)
+        guest.tell("k")
+        guest.tell("s")
+        for before, after in (("kvm", "kvm"), ("tcg", "tcg"), ("tcg", "kvm"), ("kvm", "tcg")):
+            machine.switch(before)
+            guest.expect_laps(5)
+            machine.stop()
+            time.sleep(STOPPED)
+            machine.switch(after)
+            machine.cont()
+            guest.expect_laps(20)
+
+
+main({"kvmclock": kvmclock, "kvmclock-stopped": kvmclock_stopped})
