@@ -55,17 +55,10 @@ static int switch_vcpu_exec_tcg(CPUState *cpu)
     int r;
 
     bql_unlock();
-    do {
-        r = tcg_cpu_exec(cpu);
-        if (r == EXCP_ATOMIC) {
-            cpu_exec_step_atomic(cpu);
-        }
-        /*
-         * An exception raised in the exclusive step leaves EFLAGS in TCG's
-         * internal form until it is delivered: never stop between the two
-         * (HAZARDS C17).  exit_request still stands, so this ends at once.
-         */
-    } while (r == EXCP_ATOMIC && cpu->exception_index >= 0);
+    r = tcg_cpu_exec(cpu);
+    if (r == EXCP_ATOMIC) {
+        cpu_exec_step_atomic(cpu);
+    }
     bql_lock();
     return r;
 }

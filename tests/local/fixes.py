@@ -25,6 +25,20 @@ def tcg_busy_tss():
                 guest.expect_laps(3)
 
 
+def tcg_step_atomic():
+    """A fault in what TCG executes apart from other vCPUs leaves the flags alone."""
+    with Payload("fault64", "tcg,thread=multi", arguments=["-smp", "2"],
+                 name="fixes-atomic") as guest:
+        guest.expect_laps(100)
+    need_kvm()
+    with Payload("fault64", "switch,initial=tcg", arguments=["-smp", "2"],
+                 name="fixes-atomic") as guest:
+        guest.expect_laps(100)
+        for accel in ("kvm", "tcg") * 50:
+            guest.machine.switch(accel)
+            guest.expect_laps(3)
+
+
 def kvm_set_msrs_error():
     """What KVM_SET_MSRS refuses is the switch's error, and the guest goes on in TCG."""
     need_kvm()
@@ -95,5 +109,5 @@ def on_kvm_error_report():
 
 
 main({"tcg-busy-tss": tcg_busy_tss, "tcg-amd-sysenter": tcg_amd_sysenter,
-      "kvm-set-msrs-error": kvm_set_msrs_error, "on-kvm-error-tcg": on_kvm_error_tcg,
-      "on-kvm-error-report": on_kvm_error_report})
+      "tcg-step-atomic": tcg_step_atomic, "kvm-set-msrs-error": kvm_set_msrs_error,
+      "on-kvm-error-tcg": on_kvm_error_tcg, "on-kvm-error-report": on_kvm_error_report})
