@@ -167,9 +167,10 @@ static int switch_post_load(void *opaque, int version_id)
     SwitchState *s = opaque;
 
     if (s->saved_active == s->active) {
-        if (s->active == SWITCHABLE_ACCEL_TCG) {
-            switch_arch_post_load_tcg();
+        if (s->active == SWITCHABLE_ACCEL_KVM) {
+            return switch_arch_post_load_kvm();
         }
+        switch_arch_post_load_tcg();
         return 0;
     }
     error_report("the guest was saved under %s and can't be loaded under %s:"

@@ -171,11 +171,12 @@ bool switch_arch_compare_snapshots(SwitchSnapshot *before,
                                    SwitchSnapshot *after, Error **errp);
 
 /*
- * The guest, in TCG, is about to be saved; was loaded into TCG.  Any thread,
- * BQL held, guest stopped.
+ * The guest, in TCG, is about to be saved; it was loaded, its vCPUs' sections
+ * still to come.  Any thread, BQL held, guest stopped.  0 or a negative errno.
  */
 void switch_arch_pre_save_tcg(void);
 void switch_arch_post_load_tcg(void);
+int switch_arch_post_load_kvm(void);
 
 /* Called by a vCPU's thread once, after kvm_init_vcpu(), BQL held. */
 bool switch_arch_init_vcpu(CPUState *cpu, Error **errp);

@@ -151,6 +151,12 @@ static int flush_shadow_pages(void)
     return kvm_vm_ioctl(kvm_state, KVM_SET_USER_MEMORY_REGION, &region);
 }
 
+/* The guest's page tables are other ones now, and no guest has written them. */
+int switch_arch_post_load_kvm(void)
+{
+    return switch_omits(SWITCH_FIXUP_SHADOW_FLUSH) ? 0 : flush_shadow_pages();
+}
+
 /*
  * The hardware's TLB holds what the guest's page tables said when the vCPU
  * last ran under KVM.  Registers that come back as they were do not flush
