@@ -214,6 +214,10 @@ static int switch_init_machine(MachineState *ms)
     ret = switch_init_child(ACCEL(s->kvm), ms);
     if (ret == 0) {
         ret = switch_init_child(s->tcg, ms);
+    } else {
+        error_report("-accel switch needs KVM: %s must be there, and yours to"
+                     " read and write",
+                     s->kvm->device ? s->kvm->device : "/dev/kvm");
     }
     if (ret < 0) {
         switch_state = NULL;

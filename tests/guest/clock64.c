@@ -43,17 +43,6 @@ static uint64_t ns_per_tick;
 static int64_t tolerance = TOLERANCE;
 static uint64_t last, origin_clock, origin_hpet;
 
-static void fail(const char *what, uint64_t expected, uint64_t got)
-{
-    put_string("\nERROR ");
-    put_string(what);
-    put_string(" expected ");
-    put_decimal(expected);
-    put_string(" got ");
-    put_decimal(got);
-    put_char('\n');
-}
-
 static void spin(void)
 {
     volatile uint32_t left = SPINS;
@@ -97,11 +86,11 @@ static void check_clock(void)
 
     late = hpet_ns() - origin_hpet;
     if (now < last) {
-        fail("kvm-clock has gone back:", last, now);
+        check_value("kvm-clock has gone back:", last, now);
     }
     last = now;
     if (gone < early - tolerance || gone > late + tolerance) {
-        fail("kvm-clock's ns since its start:", late, gone);
+        check_value("kvm-clock's ns since its start:", late, gone);
     }
 }
 
@@ -112,7 +101,7 @@ static void obey(char command)
         wrmsr(MSR_KVM_SYSTEM_TIME_NEW, (uintptr_t)&page | 1);
         /* KVM fills it before the next instruction. */
         if (!page.version || !page.tsc_to_system_mul) {
-            fail("a page of kvm-clock's", 1, 0);
+            check_value("a page of kvm-clock's", 1, 0);
             return;
         }
         origin_hpet = hpet_ns();
@@ -129,7 +118,7 @@ static void obey(char command)
 
 void trap(Frame *frame)
 {
-    fail("no exception, at RIP", frame->rip, frame->vector);
+    check_value("no exception, at RIP", frame->rip, frame->vector);
     debug_exit(2);
 }
 

@@ -27,19 +27,6 @@ static const uint64_t FLAGS[] = { 0, CF, PF, AF, ZF, SF, DF, OF, ALL };
 static uint64_t flags;
 static uint32_t faults;
 
-static void check(const char *what, uint64_t expected, uint64_t got)
-{
-    if (expected != got) {
-        put_string("\nERROR ");
-        put_string(what);
-        put_string(" expected ");
-        put_hex(expected);
-        put_string(" got ");
-        put_hex(got);
-        put_char('\n');
-    }
-}
-
 static void map(int page, uint64_t entry)
 {
     /* What the page was used for comes first. */
@@ -51,11 +38,11 @@ static void map(int page, uint64_t entry)
 void trap(Frame *frame)
 {
     if (frame->vector != VECTOR_PF) {
-        check("no exception, at RIP", frame->rip, frame->vector);
+        check_value("no exception, at RIP", frame->rip, frame->vector);
         debug_exit(2);
     }
     faults++;
-    check("flags at the page fault", flags, frame->rflags & ALL);
+    check_value("flags at the page fault", flags, frame->rflags & ALL);
     map(1, FRAMES + PAGE + PRESENT_WRITABLE);
 }
 
@@ -86,8 +73,8 @@ void kernel_main(void)
             faults = 0;
             flags = FLAGS[i];
             lock_add(crossing, i);
-            check("page faults", 1, faults);
-            check("sum", value + i, *crossing);
+            check_value("page faults", 1, faults);
+            check_value("sum", value + i, *crossing);
             value = value * 69069 + 1;
         }
         put_char('.');

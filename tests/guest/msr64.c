@@ -22,19 +22,6 @@
 
 static uint64_t lstar = GOOD_LSTAR, sysenter_esp;
 
-static void check(const char *what, uint64_t expected, uint64_t got)
-{
-    if (expected != got) {
-        put_string("\nERROR ");
-        put_string(what);
-        put_string(" expected ");
-        put_hex(expected);
-        put_string(" got ");
-        put_hex(got);
-        put_char('\n');
-    }
-}
-
 static void spin(void)
 {
     volatile uint32_t left = SPINS;
@@ -60,7 +47,7 @@ static void obey(char command)
 
 void trap(Frame *frame)
 {
-    check("no exception, at RIP", frame->rip, frame->vector);
+    check_value("no exception, at RIP", frame->rip, frame->vector);
     debug_exit(2);
 }
 
@@ -74,8 +61,8 @@ void kernel_main(void)
         if (inb(COM1_LSR) & LSR_DR) {
             obey(inb(COM1));
         }
-        check("LSTAR", lstar, rdmsr(MSR_LSTAR));
-        check("SYSENTER_ESP", sysenter_esp, rdmsr(MSR_SYSENTER_ESP));
+        check_value("LSTAR", lstar, rdmsr(MSR_LSTAR));
+        check_value("SYSENTER_ESP", sysenter_esp, rdmsr(MSR_SYSENTER_ESP));
         put_char('.');
     }
 }

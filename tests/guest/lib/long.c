@@ -118,6 +118,20 @@ void put_decimal(uint64_t value)
     put_char('0' + value % 10);
 }
 
+void check_value(const char *what, uint64_t expected, uint64_t got)
+{
+    if (expected == got) {
+        return;
+    }
+    put_string("\nERROR ");
+    put_string(what);
+    put_string(" expected ");
+    put_hex(expected);
+    put_string(" got ");
+    put_hex(got);
+    put_char('\n');
+}
+
 void debug_exit(uint8_t code)
 {
     outb(0xf4, code);

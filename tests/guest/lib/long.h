@@ -72,6 +72,8 @@ void put_char(char c);
 void put_string(const char *text);
 void put_hex(uint64_t value);
 void put_decimal(uint64_t value);
+/* An ERROR line if @got is not @expected. */
+void check_value(const char *what, uint64_t expected, uint64_t got);
 
 /* End QEMU by its isa-debug-exit device, with the exit status 2 * @code + 1. */
 void debug_exit(uint8_t code) __attribute__((noreturn));
