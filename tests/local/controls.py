@@ -29,7 +29,7 @@ CONTROLS = {
     "tb-flush": ("soak64", 4000),
     "shadow-flush": ("soak64", 4000),
     # Harms at the first switch alone: KVM gives a value back that is right from then on.
-    "xstate-bv": ("soak64", 1, 100),
+    "xstate-bv": ("soak64", 1, 1500),
     "x87-order": ("soak64", 4000),
     "reinject": ("soak16", 2000),
     "extint": ("soak16", 4000),

@@ -13,7 +13,7 @@
 
 typedef struct Refusal {
     const char *path, *arguments;
-    const char *says[2];        /* without QEMU's name and the option */
+    const char *says[3];        /* without QEMU's name and the option */
 } Refusal;
 
 #define CGS " -object sev-guest,id=cgs,cbitpos=47,reduced-phys-bits=1" \
@@ -52,6 +52,8 @@ static const Refusal refusals[] = {
       { "-accel switch needs thread=multi" } },
     { "no-kvm", NO_KVM,
       { "Could not access KVM kernel module: No such file or directory",
+        "-accel switch needs KVM: /nonexistent must be there, and yours to read"
+        " and write",
         "failed to initialize switch: No such file or directory" } },
     { "confidential-guest-support", NO_KVM CGS,
       { "-accel switch does not work with confidential-guest-support" } },
