@@ -12,19 +12,15 @@ STOPPED = 1.5
 def kvmclock():
     """The clock goes on in a switch, whichever accelerator filled its page."""
     need_kvm()
-    for accel in ("kvm", "tcg"):
+    for accel, other in (("kvm", "tcg"), ("tcg", "kvm")):
         with Payload("clock64", f"switch,initial={accel}", name="clock") as guest:
             guest.expect_laps(3)
-            guest.tell("k")
-            for target in ("tcg", "kvm") * 50:
-                guest.machine.switch(target)
-                guest.expect_laps(5)
-            # registered again where it was not before
-            guest.machine.switch("tcg" if accel == "kvm" else "kvm")
-            guest.tell("k")
-            for target in ("tcg", "kvm") * 50:
-                guest.machine.switch(target)
-                guest.expect_laps(5)
+            for register_in in (accel, other):
+                guest.machine.switch(register_in)
+                guest.tell("k")
+                for target in ("tcg", "kvm") * 50:
+                    guest.machine.switch(target)
+                    guest.expect_laps(5)
 
 
 def kvmclock_stopped():
