@@ -9,15 +9,13 @@ import os
 import random
 import re
 import socket
-import subprocess
 import tempfile
 import threading
 import time
 
-from vas import paths
 from vas.machine import QMPError
 from vas.qmp import QMPClient
-from vas.testing import LONG, Failure, Payload, main, need_kvm
+from vas.testing import LONG, Failure, Payload, main, make_qcow2, need_kvm
 
 SECONDS = 120 if LONG else 5
 ANSWER = 90
@@ -179,8 +177,7 @@ def concurrency(smp, snapshots):
     print(f"VAS_SEED={seed}")
     with tempfile.TemporaryDirectory() as folder:
         for name in ("disk", "copy"):
-            subprocess.run([os.path.join(paths.QEMU, "qemu-img"), "create", "-q", "-f", "qcow2", f"{folder}/{name}",
-                            "16M"], check=True)
+            make_qcow2(f"{folder}/{name}")
         arguments = ["-smp", str(smp), "-device", "VGA", "-device", "qemu-xhci",
                      "-blockdev", f"qcow2,node-name=disk,file.driver=file,"
                                   f"file.filename={folder}/disk",

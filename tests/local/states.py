@@ -6,14 +6,12 @@ changed.
 
 import os
 import socket
-import subprocess
 import tempfile
 import time
 
-from vas import paths
 from vas.machine import Machine, QMPError
 from vas.testing import (PLAIN_KVM, Failure, Payload, expect_equal, expect_error, gdb_command, main,
-                         need_kvm, payload_arguments, switch_must_wait)
+                         make_qcow2, need_kvm, payload_arguments, switch_must_wait)
 
 SWITCH = "switch,initial=kvm"
 
@@ -312,8 +310,7 @@ def loadvm():
     """
     with tempfile.TemporaryDirectory() as folder:
         disk = os.path.join(folder, "disk")
-        subprocess.run([os.path.join(paths.QEMU, "qemu-img"), "create", "-q", "-f", "qcow2", disk,
-                        "16M"], check=True)
+        make_qcow2(disk)
         with switchable(arguments=["-blockdev", f"qcow2,node-name=disk,file.driver=file,"
                                                 f"file.filename={disk}",
                                    "-device", "virtio-blk-pci,drive=disk"]) as guest:
@@ -368,7 +365,8 @@ def ferr():
 def coalesced(omit="", count=200):
     """What KVM has kept of a guest's writes to a VGA is written before TCG reads there."""
     need_kvm()
-    with Payload("told16", SWITCH + omit, name="states", arguments=["-device", "VGA,romfile="]) as guest:
+    with Payload("told16", SWITCH + omit, name="states",
+                 arguments=["-device", "VGA,romfile="]) as guest:
         guest.expect_laps(3)
         guest.tell("v")
         for _ in range(count):

@@ -106,6 +106,12 @@ def need_kvm():
                       f"{result.returncode}"))
 
 
+def make_qcow2(path):
+    """An empty image of 16 MiB, which can hold snapshots."""
+    subprocess.run([os.path.join(paths.QEMU, "qemu-img"), "create", "-q", "-f", "qcow2", path,
+                    "16M"], check=True)
+
+
 def gdb_command(connection, command):
     """Send @command to a gdbstub; returns its answer."""
     connection.sendall(b"$%s#%02x" % (command, sum(command) % 256))
