@@ -39,6 +39,20 @@ def tcg_step_atomic():
             guest.expect_laps(3)
 
 
+def tcg_svm_event():
+    """
+    What VMRUN injects comes once, also when the vCPU is then asked to stop: the second time, the
+    stop was forgotten, too.
+    """
+    with Payload("svm64", "tcg", arguments=["-cpu", "EPYC,+svm"], name="fixes-svm") as guest:
+        for _ in range(20):
+            guest.expect_laps(3)
+            guest.machine.stop()
+            guest.machine.cont()
+            guest.expect_laps(3)
+            guest.tell("v")
+
+
 def kvm_set_msrs_error():
     """What KVM_SET_MSRS refuses is the switch's error, and the guest goes on in TCG."""
     need_kvm()
@@ -109,5 +123,6 @@ def on_kvm_error_report():
 
 
 main({"tcg-busy-tss": tcg_busy_tss, "tcg-amd-sysenter": tcg_amd_sysenter,
-      "tcg-step-atomic": tcg_step_atomic, "kvm-set-msrs-error": kvm_set_msrs_error,
+      "tcg-step-atomic": tcg_step_atomic, "tcg-svm-event": tcg_svm_event,
+      "kvm-set-msrs-error": kvm_set_msrs_error,
       "on-kvm-error-tcg": on_kvm_error_tcg, "on-kvm-error-report": on_kvm_error_report})
