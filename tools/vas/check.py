@@ -67,11 +67,11 @@ def _qemu_tests():
     return [w[1] for w in words if len(w) == 3]
 
 
-def build_qemu_tests():
-    """Build the tests that are part of QEMU's tree."""
+def build_qemu_tests(folder):
+    """Build the tests that are part of QEMU's tree, in the build folder @folder."""
     targets = _qemu_tests()
     if targets:
-        _run(["ninja", "-C", paths.QEMU, *targets], "building QEMU's tests",
+        _run(["ninja", "-C", folder, *targets], "building QEMU's tests",
              dict(os.environ, CCACHE_BASEDIR=paths.TOP, CCACHE_NOHASHDIR="1"))
 
 
@@ -139,7 +139,7 @@ def main(argv):
     parser.add_argument("name", nargs="*", help="only these tests")
     arguments = parser.parse_args(argv)
     try:
-        build_qemu_tests()
+        build_qemu_tests(SANITIZED["VAS_QEMU"] if arguments.sanitize else paths.QEMU)
         build_outer()
     except CheckError as error:
         sys.exit(f"check: {error}")
