@@ -39,6 +39,22 @@ def roundtrip_from_tcg():
         roundtrip(payload, "tcg")
 
 
+def roundtrip_traced():
+    """Round trips just after what a device or an interrupt controller does."""
+    need_kvm()
+    anywhere = ("memory_region_ops_write", "pic_set_irq", "pic_interrupt", "pic_ioport_write")
+    for payload, accel, events in (
+            ("soak64", "kvm", anywhere), ("soak16", "kvm", anywhere),
+            ("soak64", "tcg", (*anywhere, "apic_local_deliver", "apic_register_write"))):
+        with Payload(payload, f"switch,initial={accel}", name="proof-traced") as guest:
+            for event in events * (TRIPS // 10):
+                guest.expect_laps(1)
+                if not guest.machine.wait_trace(event, 20):
+                    raise Failure(f"{payload} in {accel}: no {event} within 20 s")
+                guest.machine.qmp("x-accel-roundtrip")
+            guest.expect_laps(3)
+
+
 def roundtrip_control():
     """With a fix-up left out a round trip finds the change, and names it."""
     need_kvm()
@@ -131,6 +147,6 @@ def faults_payloads():
 main({"roundtrip-soak64": lambda: roundtrip("soak64"),
       "roundtrip-smp": lambda: roundtrip("soak64", smp=4),
       "roundtrip-payloads": roundtrip_payloads, "roundtrip-from-tcg": roundtrip_from_tcg,
-      "roundtrip-control": roundtrip_control,
+      "roundtrip-traced": roundtrip_traced, "roundtrip-control": roundtrip_control,
       "read-back": read_back, "faults": faults, "faults-smp": lambda: faults(smp=2),
       "faults-payloads": faults_payloads})

@@ -8,6 +8,7 @@ run a 32-bit guest.
 
 import argparse
 import contextlib
+import itertools
 import os
 import re
 import sys
@@ -135,11 +136,15 @@ class Switcher:
 
 class RoundTrips:
     """
-    Round trips of @machine in the background, one every 200 ms, while the context lasts; in TCG
-    one a window, as it has to translate all anew after each.  Each must change nothing.
+    Round trips of @machine in the background, one every 200 ms, and one after each trace event of a
+    list in turn, while the context lasts; in TCG one a window, as it has to translate all anew
+    after each.  Each must change nothing.
     """
 
     PAUSE = 0.2
+    EVENTS = ("memory_region_ops_read", "memory_region_ops_write", "pic_set_irq", "pic_interrupt",
+              "pic_ioport_write", "ioapic_set_irq", "ioapic_mem_write", "ide_dma_cb",
+              "virtio_notify", "pci_cfg_write", "cpu_reset")
     # A vCPU in SMM or with A20 masked, or a switch that waits for one.
     NOT_NOW = r"must run on until|already in progress|has shut down"
 
@@ -150,12 +155,17 @@ class RoundTrips:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.done = 0
         self.refused = 0
+        self.traced = dict.fromkeys(self.EVENTS, 0)
         self.changes = []
 
     def _run(self):
         window = None
-        while not self._end.wait(self.PAUSE) and len(self.changes) < 5:
+        for event in itertools.cycle([e for name in self.EVENTS for e in (None, name)]):
+            if self._end.wait(self.PAUSE) or len(self.changes) >= 5:
+                break
             try:
+                if event and not self._machine.wait_trace(event, 0.5):
+                    continue
                 info = self._machine.qmp("query-accel")
                 if info["active"] == "tcg":
                     if window == info["switches"]:
@@ -163,6 +173,8 @@ class RoundTrips:
                     window = info["switches"]
                 self._machine.qmp("x-accel-roundtrip", timeout=120)
                 self.done += 1
+                if event:
+                    self.traced[event] += 1
             except QMPError as error:
                 if re.search(self.NOT_NOW, str(error)):
                     self.refused += 1
@@ -182,7 +194,8 @@ class RoundTrips:
             return
         self._end.set()
         self._thread.join(120)
-        say(f"{self.done} round trips, {self.refused} refused")
+        say(f"{self.done} round trips, {self.refused} refused; after trace events: "
+            + ", ".join(f"{name} {count}" for name, count in self.traced.items() if count))
         if self.changes:
             raise Failure("round trips: " + " | ".join(self.changes))
         if kind is None and not self.done:

@@ -243,6 +243,28 @@ class Machine:
         except OSError:
             return ""
 
+    def wait_trace(self, event, timeout):
+        """
+        Wait until QEMU's trace event @event happens, from now on; returns whether it did.  The
+        machine runs on meanwhile: one is back some ms after the event.
+        """
+        seen = os.path.getsize(self._output)
+        until = time.monotonic() + timeout
+        self.hmp(f"log trace:{event}")
+        try:
+            while True:
+                # The log's lines may begin with a time.
+                with open(self._output, encoding="utf-8", errors="replace") as file:
+                    file.seek(seen)
+                    if re.search(rf"(?m)(^|:){event} ", file.read()):
+                        return True
+                if time.monotonic() > until:
+                    return False
+                time.sleep(0.002)
+        finally:
+            self.hmp(f"log trace:-{event}")
+            self.hmp("log none")
+
     @property
     def pid(self):
         return self._process.pid
