@@ -38,7 +38,8 @@ typedef struct X86KVMState {
     struct kvm_mp_state mp_state;
     struct kvm_lapic_state lapic;
     int64_t tsc_offset;                 /* ticks */
-    struct kvm_xsave xsave;             /* standard format (SDM vol. 1, 13.4) */
+    /* standard format (SDM vol. 1, 13.4); aligned as X86LegacyXSaveArea is */
+    struct kvm_xsave xsave QEMU_ALIGNED(16);
     uint32_t nmsrs;
     struct kvm_msr_entry msrs[X86_KVM_MSRS_MAX]; /* each index once */
 } X86KVMState;
