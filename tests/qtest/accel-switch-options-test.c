@@ -68,7 +68,7 @@ static void test_refusal(const void *data)
     g_auto(GStrv) argv = NULL;
     g_autofree char *output = NULL;
     g_auto(GStrv) lines = NULL;
-    int status, count;
+    int status, count = 0;
 
     g_assert_true(g_shell_parse_argv(command, NULL, &argv, NULL));
     g_assert_true(g_spawn_sync(NULL, argv, NULL,
@@ -80,13 +80,18 @@ static void test_refusal(const void *data)
     g_assert_cmpint(WEXITSTATUS(status), ==, 1);
 
     lines = g_strsplit(g_strchomp(output), "\n", -1);
-    for (count = 0; lines[count]; count++) {
+    for (int i = 0; lines[i]; i++) {
+        /* AddressSanitizer's remark on coroutines; a finding aborts. */
+        if (g_str_has_prefix(lines[i], "==")) {
+            continue;
+        }
         g_assert_cmpint(count, <, ARRAY_SIZE(r->says));
         g_assert_nonnull(r->says[count]);
-        g_assert_true(g_str_has_prefix(lines[count], "qemu-system-"));
-        if (!g_str_has_suffix(lines[count], r->says[count])) {
-            g_error("expected: ...%s\ngot: %s", r->says[count], lines[count]);
+        g_assert_true(g_str_has_prefix(lines[i], "qemu-system-"));
+        if (!g_str_has_suffix(lines[i], r->says[count])) {
+            g_error("expected: ...%s\ngot: %s", r->says[count], lines[i]);
         }
+        count++;
     }
     g_assert_true(count == ARRAY_SIZE(r->says) || !r->says[count]);
 }
