@@ -1,0 +1,157 @@
+/*
+ * isa-accel-switch: a port by which the guest itself asks for a switch
+ *
+ * One byte wide.  A write asks for an accelerator: 0 TCG, 1 KVM, 2 the one
+ * that does not run.  The vCPU that writes stands still until it has been
+ * switched or refused: under KVM it executes no instruction in between;
+ * under TCG those up to the next jump.  A read gives bit 0: KVM runs; bit 7:
+ * what was asked for last was refused.  Without -accel switch a write does
+ * nothing, so that a program can run unchanged under any accelerator.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qemu/coroutine.h"
+#include "qemu/error-report.h"
+#include "qemu/main-loop.h"
+#include "qemu/module.h"
+#include "hw/core/cpu.h"
+#include "hw/isa/isa.h"
+#include "hw/qdev-properties.h"
+#include "migration/vmstate.h"
+#include "qom/object.h"
+#include "system/cpus.h"
+#include "system/kvm.h"
+#include "system/runstate.h"
+#include "accel/switch/switch-internal.h"
+
+#define TYPE_ISA_ACCEL_SWITCH "isa-accel-switch"
+OBJECT_DECLARE_SIMPLE_TYPE(ISAAccelSwitchState, ISA_ACCEL_SWITCH)
+
+#define ASK_TCG         0
+#define ASK_KVM         1
+#define ASK_OTHER       2
+
+#define STATUS_KVM      0x01
+#define STATUS_REFUSED  0x80
+
+struct ISAAccelSwitchState {
+    ISADevice parent_obj;
+
+    MemoryRegion io;
+    uint32_t iobase;
+    bool refused;
+    /* The vCPU that waits, and what for; NULL if none does. */
+    CPUState *cpu;
+    SwitchableAccel to;
+};
+
+static void coroutine_fn accel_switch_port_co(void *opaque)
+{
+    ISAAccelSwitchState *s = opaque;
+    g_autoptr(AccelSwitchInfo) info = NULL;
+    Error *err = NULL;
+
+    info = accel_switch_to_co(s->to, &err);
+    s->refused = !info;
+    if (err) {
+        error_reportf_err(err, TYPE_ISA_ACCEL_SWITCH ": ");
+    }
+    /* A switch that was made, or tried, has let it go already. */
+    if (runstate_is_running()) {
+        cpu_resume(s->cpu);
+    }
+    s->cpu = NULL;
+}
+
+static void accel_switch_port_bh(void *opaque)
+{
+    qemu_coroutine_enter(qemu_coroutine_create(accel_switch_port_co, opaque));
+}
+
+static uint64_t accel_switch_port_read(void *opaque, hwaddr addr,
+                                       unsigned size)
+{
+    ISAAccelSwitchState *s = opaque;
+
+    return (kvm_enabled() ? STATUS_KVM : 0) |
+           (s->refused ? STATUS_REFUSED : 0);
+}
+
+static void accel_switch_port_write(void *opaque, hwaddr addr, uint64_t value,
+                                    unsigned size)
+{
+    ISAAccelSwitchState *s = opaque;
+    bool kvm = value == ASK_OTHER ? !kvm_enabled() : value == ASK_KVM;
+
+    if (!accel_switch_configured() || value > ASK_OTHER) {
+        return;
+    }
+    if (s->cpu || !current_cpu) {
+        /* another vCPU has asked, or it is a debugger that writes */
+        s->refused = true;
+        return;
+    }
+    s->cpu = current_cpu;
+    s->to = kvm ? SWITCHABLE_ACCEL_KVM : SWITCHABLE_ACCEL_TCG;
+    /* As cpu_stop_current(), which says that the vCPU has stopped already. */
+    s->cpu->stop = true;
+    cpu_exit(s->cpu);
+    aio_bh_schedule_oneshot(qemu_get_aio_context(), accel_switch_port_bh, s);
+}
+
+static const MemoryRegionOps accel_switch_port_ops = {
+    .read = accel_switch_port_read,
+    .write = accel_switch_port_write,
+    .impl.min_access_size = 1,
+    .impl.max_access_size = 1,
+    .endianness = DEVICE_LITTLE_ENDIAN,
+};
+
+static void accel_switch_port_realize(DeviceState *dev, Error **errp)
+{
+    ISAAccelSwitchState *s = ISA_ACCEL_SWITCH(dev);
+
+    memory_region_init_io(&s->io, OBJECT(dev), &accel_switch_port_ops, s,
+                          TYPE_ISA_ACCEL_SWITCH, 1);
+    isa_register_ioport(ISA_DEVICE(dev), &s->io, s->iobase);
+}
+
+static const VMStateDescription vmstate_accel_switch_port = {
+    .name = TYPE_ISA_ACCEL_SWITCH,
+    .version_id = 1,
+    .minimum_version_id = 1,
+    .fields = (const VMStateField[]) {
+        VMSTATE_BOOL(refused, ISAAccelSwitchState),
+        VMSTATE_END_OF_LIST()
+    }
+};
+
+static const Property accel_switch_port_properties[] = {
+    DEFINE_PROP_UINT32("iobase", ISAAccelSwitchState, iobase, 0x5ac),
+};
+
+static void accel_switch_port_class_init(ObjectClass *klass, void *data)
+{
+    DeviceClass *dc = DEVICE_CLASS(klass);
+
+    dc->desc = "a port by which the guest asks for a switch (-accel switch)";
+    dc->realize = accel_switch_port_realize;
+    dc->vmsd = &vmstate_accel_switch_port;
+    device_class_set_props(dc, accel_switch_port_properties);
+    set_bit(DEVICE_CATEGORY_MISC, dc->categories);
+}
+
+static const TypeInfo accel_switch_port_type = {
+    .name = TYPE_ISA_ACCEL_SWITCH,
+    .parent = TYPE_ISA_DEVICE,
+    .instance_size = sizeof(ISAAccelSwitchState),
+    .class_init = accel_switch_port_class_init,
+};
+
+static void accel_switch_port_register_types(void)
+{
+    type_register_static(&accel_switch_port_type);
+}
+type_init(accel_switch_port_register_types)
