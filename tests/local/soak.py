@@ -6,9 +6,11 @@ Thousands of switches in a row, with the payload's verdict after each.
 import random
 import time
 
-from vas.machine import Machine, MachineError, QMPError
+from vas.machine import Machine
 from vas.soak import SEED, report, soak
 from vas.testing import LONG, Failure, Payload, expect_equal, main, need_kvm
+from vas.ways import switch_at_random
+
 
 def soak64():
     need_kvm()
@@ -61,18 +63,8 @@ def differential():
     generator = random.Random(SEED)
     with Payload("soak64", "switch,initial=kvm", laps=laps,
                  name="differential-switch") as guest:
-        machine = guest.machine
-        while "DIGEST" not in machine.debugcon.text():
-            try:
-                machine.switch("tcg" if len(machine.switches) % 2 == 0 else "kvm")
-            except (MachineError, QMPError) as error:
-                # The payload's end is QEMU's end, and may cut a command short or have it refused.
-                if isinstance(error, QMPError) and "shut down" not in error.description:
-                    raise
-                machine.wait(10)
-                break
-            time.sleep(generator.random() * 0.02)
-        print(f"{len(machine.switches)} switches in {laps} laps")
+        count = switch_at_random(guest, generator)
+        print(f"{count} switches in {laps} laps")
         expect_equal("digest", expected, guest.finish())
 
 

@@ -7,7 +7,16 @@
 #define STATUS_LAPS     256
 #define MAX_REPORTS     20
 
-static uint32_t laps, errors;
+static uint32_t laps, errors, digest;
+
+/* The compiler calls it, as it may. */
+void *memset(void *to, int byte, size_t size)
+{
+    void *at = to;
+
+    asm volatile("rep stosb" : "+D" (at), "+c" (size) : "a" (byte) : "memory");
+    return to;
+}
 
 void put_string(const char *text)
 {
@@ -25,6 +34,7 @@ void put_hex(uint32_t value)
 
 void check(const char *what, uint64_t expected, uint64_t got)
 {
+    digest = (digest ^ (uint32_t)got ^ (uint32_t)(got >> 32)) * 16777619;
     if (expected == got || ++errors > MAX_REPORTS) {
         return;
     }
@@ -49,7 +59,7 @@ void lap_done(void)
     }
     if (laps == *(volatile uint32_t *)0x500) {
         put_string("\nDIGEST ");
-        put_hex(laps);
+        put_hex(digest);
         put_string("\n");
         outb(0xf4, errors ? 1 : 0);
     }

@@ -19,7 +19,7 @@ void flat_main(void);
 void put_string(const char *text);
 void put_hex(uint32_t value);
 
-/* Print an ERROR line if @got is not @expected. */
+/* Print an ERROR line if @got is not @expected; the digest is made of @got. */
 void check(const char *what, uint64_t expected, uint64_t got);
 
 /*

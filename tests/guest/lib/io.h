@@ -3,6 +3,10 @@
 #ifndef GUEST_IO_H
 #define GUEST_IO_H
 
+#define SWITCH_PORT     0x5ac
+#define SWITCH_TO_OTHER 2
+
+#ifndef __ASSEMBLER__
 #include <stdint.h>
 
 static inline void outb(uint16_t port, uint8_t value)
@@ -18,4 +22,15 @@ static inline uint8_t inb(uint16_t port)
     return value;
 }
 
+/*
+ * Ask isa-accel-switch, if it is there, for the other accelerator.  TCG looks
+ * for requests at jumps: what follows is executed after the switch.
+ */
+static inline void ask_switch(void)
+{
+    outb(SWITCH_PORT, SWITCH_TO_OTHER);
+    asm volatile("jmp 1f\n1:" : : : "memory");
+}
+
+#endif
 #endif

@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""
+The payloads of tests/guest/ways.list on this machine: as many of the four ways as its KVM can.
+"""
+
+from vas.testing import Skip, main, need_kvm
+from vas.ways import all_ways, four_ways, kvm_runs
+
+
+def local(way):
+    try:
+        need_kvm()
+        kvm = kvm_runs(way)
+    except Skip:
+        kvm = False
+    four_ways(way, kvm=kvm)
+
+
+main({way.name: lambda way=way: local(way) for way in all_ways().values()})

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""
+A payload in four ways: under TCG alone, under KVM alone, switched where it asks for it itself
+(isa-accel-switch), and switched at random points.  All must end with the same digest.
+
+The payloads are those of tests/guest/ways.list.
+"""
+
+import os
+import random
+import time
+
+from vas import paths
+from vas.machine import MachineError, QMPError
+from vas.testing import LONG, PLAIN_KVM, Failure, Payload, expect_equal
+
+SEED = int(os.environ.get("VAS_SEED") or random.randrange(1000000))
+ENDED = "shut down"
+
+
+class Way:
+    """A line of the list: a @name, QEMU's @binary and more of its @arguments."""
+
+    def __init__(self, line):
+        fields = [field.strip() for field in line.split("|")]
+        self.name, self.binary, laps, arguments = fields[:4]
+        self.laps = int(laps) * (10 if LONG else 1)
+        self.arguments = arguments.split()
+
+    def payload(self, accel, laps, host, more=()):
+        return Payload(self.name, accel, laps=laps, binary=self.binary, host=host,
+                       arguments=[*self.arguments, *more], name=f"ways-{self.name}")
+
+
+def all_ways():
+    """The list's payloads by name."""
+    with open(os.path.join(paths.TOP, "tests/guest/ways.list"), encoding="utf-8") as file:
+        lines = [line for line in file if line.strip() and not line.startswith("#")]
+    return {way.name: way for way in map(Way, lines)}
+
+
+def alone(way, accel, host=None, laps=None):
+    """Without any switch; returns the digest.  isa-accel-switch does nothing then."""
+    with way.payload(accel, laps or way.laps, host, ["-device", "isa-accel-switch"]) as guest:
+        return guest.finish()
+
+
+def kvm_runs(way):
+    """Whether this machine's KVM gets the payload through one lap."""
+    try:
+        with way.payload(PLAIN_KVM, 1, None) as guest:
+            guest.finish(20)
+    except MachineError:
+        return False
+    return True
+
+
+def own_points(way, host=None):
+    """A switch at each point where the payload asks for one; returns the digest."""
+    with way.payload("switch,initial=kvm", way.laps, host,
+                     ["-device", "isa-accel-switch"]) as guest:
+        digest = guest.finish()
+        count = len(guest.machine.events("ACCEL_SWITCHED"))
+        if "isa-accel-switch:" in guest.machine.output():
+            raise Failure(f"{way.name}: {guest.machine.output().strip()}")
+        if count < way.laps:
+            raise Failure(f"{way.name}: {count} switches in {way.laps} laps")
+        return digest, count
+
+
+def switch_at_random(guest, generator):
+    """
+    Switch to and fro at random points until the payload has done its laps; returns how often.  The
+    payload's end is QEMU's end, and may cut a command short or have it refused.
+    """
+    machine = guest.machine
+    while "DIGEST" not in machine.debugcon.text():
+        try:
+            machine.switch("tcg" if len(machine.switches) % 2 == 0 else "kvm")
+        except (MachineError, QMPError) as error:
+            if isinstance(error, QMPError) and ENDED not in error.description:
+                raise
+            machine.wait(10)
+            break
+        time.sleep(generator.random() * 0.02)
+    return len(machine.switches)
+
+
+def random_points(way, host=None):
+    """Switches at random points; returns the digest."""
+    with way.payload("switch,initial=kvm", way.laps, host) as guest:
+        count = switch_at_random(guest, random.Random(SEED))
+        return guest.finish(), count
+
+
+def four_ways(way, host=None, kvm=True):
+    """All that this host can do; prints what was done, and fails where a digest differs."""
+    print(f"{way.name}: VAS_SEED={SEED}", flush=True)
+    expected = alone(way, "tcg", host)
+    if not kvm:
+        print(f"{way.name}: TCG alone, as this KVM does not run it")
+        return
+    expect_equal(f"{way.name}: digest under KVM alone", expected, alone(way, PLAIN_KVM, host))
+    digest, own = own_points(way, host)
+    expect_equal(f"{way.name}: digest with its own switches", expected, digest)
+    digest, count = random_points(way, host)
+    expect_equal(f"{way.name}: digest with switches at random", expected, digest)
+    print(f"{way.name}: {way.laps} laps, {own} switches of its own, {count} at random", flush=True)
