@@ -260,6 +260,10 @@ static void normalise_events(struct kvm_vcpu_events *e)
         e->interrupt.nr = 0;
         e->interrupt.soft = 0;
     }
+    /* It is its delivery that masks others. */
+    if (e->nmi.injected) {
+        e->nmi.masked = 0;
+    }
     /* AMD's does not tell MOV SS from STI. */
     e->interrupt.shadow = !!e->interrupt.shadow;
 }

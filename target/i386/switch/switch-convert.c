@@ -206,6 +206,10 @@ static void convert_events_to_tcg(X86CPU *cpu)
         env->interrupt_injected = -1;
         env->soft_interrupt = 0;
     }
+    if (env->nmi_injected) {
+        /* AMD's KVM says so from when it has prepared the injection. */
+        env->hflags2 &= ~HF2_NMI_MASK;
+    }
     if ((env->nmi_injected || env->interrupt_injected >= 0) && reinject) {
         cs->interrupt_request |= CPU_INTERRUPT_INJECTED;
         cs->halted = 0;
