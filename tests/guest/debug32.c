@@ -9,6 +9,7 @@
  */
 #include "lib/flat.h"
 #include "lib/monitor.h"
+#include "debug32.h"
 
 #define FLAGS_TF        0x100
 #define FLAGS_RF        0x10000
@@ -21,10 +22,6 @@
 /* DR0 executed; DR1 written, 4 bytes; both exact */
 #define DR7_ARMED       (0x400 | 0x300 | 0x2 | 0x8 | 0x1 << 20 | 0x3 << 22)
 #define DR7_NONE        0x400
-
-extern const uint8_t stepped[], broken[], broken_here[], broken_stored[];
-extern const uint32_t steps[], steps_end[];
-extern volatile uint32_t watched;
 
 static uint8_t user_stack[256] __attribute__((aligned(16)));
 

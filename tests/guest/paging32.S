@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "lib/monitor.h"
 
-/* At CPL3: load from, store to, and call what ESI points to. */
+/* See paging32.h. */
     .globl  user_load, user_store, user_call
 user_load:
     movl    (%esi), %eax

@@ -10,6 +10,7 @@
  */
 #include "lib/flat.h"
 #include "lib/monitor.h"
+#include "paging32.h"
 
 #define PAGE            4096
 #define P               0x001
@@ -43,10 +44,6 @@
 #define LARGE_FRAMES    0x2000000
 #define LARGE_FRAME(n)  (LARGE_FRAMES + (n) * 0x400000)
 #define RET             0xc3
-
-void user_load(void);
-void user_store(void);
-void user_call(void);
 
 typedef struct Mode {
     bool pae;
