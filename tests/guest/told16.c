@@ -12,6 +12,7 @@
  *     interrupt 13.
  * 'v' writes a VGA's planes in each lap and reads them back: writes that KVM
  *     keeps until QEMU asks for them.
+ * 'p' asks for the other accelerator by isa-accel-switch's port.
  * 's' enters System Management Mode by an SMI (of an i440FX machine with
  *     smm=on), where the laps go on, 'r' leaves it by RSM.
  */
@@ -190,6 +191,9 @@ static void obey(char command)
     case 'v':
         setup_vga();
         uses_vga = true;
+        break;
+    case 'p':
+        ask_switch();
         break;
     case 's':
         enter_smm();

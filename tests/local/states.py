@@ -336,6 +336,51 @@ def a20():
                 switch_must_wait(guest, accel, "m", "u", "A20")
 
 
+def wait_until(condition, otherwise, seconds=30):
+    give_up = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > give_up:
+            raise Failure(otherwise)
+        time.sleep(0.05)
+
+
+def port():
+    """
+    By isa-accel-switch's port the guest asks for a switch, which has been made by the next
+    instruction; when it's refused, QEMU says why, and the guest goes on where it was.
+    """
+    need_kvm()
+    with Payload("told16", SWITCH, name="states", arguments=["-device", "isa-accel-switch"]) \
+            as guest:
+        machine = guest.machine
+        guest.expect_laps(3)
+        for accel in ("tcg", "kvm") * 10:
+            guest.tell("p")
+            expect_equal("accelerator", accel, machine.accel())
+            guest.expect_laps(3)
+        guest.tell("m")
+        machine.serial.send("p")
+        guest.expect_laps(3)
+        guest.tell("u")
+        # The switch was waiting for A20, and looks for it every 50 ms.
+        wait_until(lambda: machine.accel() == "tcg", "the switch was not made")
+        guest.tell("m")
+        machine.serial.send("p")
+        machine.debugcon.expect("^done: p", 30)
+        guest.expect_laps(3)
+        wait_until(lambda: "isa-accel-switch: can't switch: vCPU 0 has its A20" in machine.output(),
+                   "the refusal was not reported")
+        expect_equal("accelerator", "tcg", machine.accel())
+        guest.tell("u")
+        guest.tell("p")
+        expect_equal("accelerator", "kvm", machine.accel())
+    with Payload("told16", "tcg", name="states", arguments=["-device", "isa-accel-switch"]) \
+            as guest:
+        guest.tell("p")
+        guest.expect_laps(3)
+        expect_equal("accelerator", "tcg", guest.machine.accel())
+
+
 def null_segment():
     """
     A segment that was null in protected mode is used in real mode, where TCG looks at its base
@@ -458,6 +503,7 @@ CASES = {"surface": surface, "same": same, "unknown": unknown, "plain": plain,
          "before-start": before_start, "stopped": stopped, "pipelined": pipelined,
          "incoming": incoming, "migrating": migrating, "migrating-tcg": migrating_tcg,
          "dirty-rate": dirty_rate, "loadvm": loadvm, "balloon": balloon, "a20": a20,
+         "port": port,
          "null-segment": null_segment, "ferr": ferr, "coalesced": coalesced,
          "coalesced-control": coalesced_control, "unplug": unplug, "shut-down": shut_down,
          "reset": reset, "options": options, "streams": streams, "debugger": debugger}

@@ -27,7 +27,6 @@ static void settle_vcpu(CPUState *cs, run_on_cpu_data data)
     int *ret = data.host_ptr;
     g_autofree struct kvm_signal_mask *mask =
         g_malloc0(sizeof(*mask) + sizeof(sigset_t));
-    bool watching = accel_switch_watching;
     sigset_t ipi, usual;
 
     sigemptyset(&ipi);
@@ -40,10 +39,7 @@ static void settle_vcpu(CPUState *cs, run_on_cpu_data data)
         pthread_kill(pthread_self(), SIG_IPI);
         qatomic_set(&cs->exit_request, 0);
         qatomic_set(&cs->kvm_run->immediate_exit, 0);
-        /* What the exits need of KVM is not the switch's. */
-        accel_switch_watching = false;
         kvm_cpu_exec(cs);
-        accel_switch_watching = watching;
         kvm_vcpu_ioctl(cs, KVM_SET_SIGNAL_MASK, NULL);
     }
     pthread_sigmask(SIG_SETMASK, &usual, NULL);
