@@ -143,11 +143,6 @@ const char *switch_arch_msr_name(uint32_t index);
  * *@passing says whether that ends by itself when they run on.
  */
 bool switch_arch_check(bool *passing, Error **errp);
-/*
- * Have seen what KVM keeps until a vCPU runs: of a running guest that was
- * paused for a switch.  Lets the BQL go for a moment, for vCPUs' threads.
- */
-bool switch_arch_settle_kvm(Error **errp);
 /* Take every vCPU's registers, events, LAPIC and TSC out of KVM. */
 bool switch_arch_export_kvm(Error **errp);
 /* Take back an export that is not going to be used. */

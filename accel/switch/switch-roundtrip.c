@@ -8,7 +8,6 @@
 #include "qapi/error.h"
 #include "qapi/qapi-commands-accel-switch-target.h"
 #include "system/cpus.h"
-#include "system/runstate.h"
 #include "switch-internal.h"
 
 static bool round_trip(Error **errp)
@@ -20,10 +19,6 @@ static bool round_trip(Error **errp)
     SwitchSnapshot *before, *after = NULL;
     bool ok;
 
-    if (here == SWITCHABLE_ACCEL_KVM && runstate_is_running() &&
-        !switch_arch_settle_kvm(errp)) {
-        return false;
-    }
     before = switch_arch_take_snapshot(errp);
     ok = before && switch_move(there, &phases, errp) &&
          switch_move(here, &phases, errp);

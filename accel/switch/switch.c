@@ -179,8 +179,7 @@ AccelSwitchInfo *switch_transact(SwitchableAccel to, Error **errp)
     ph->quiesce_ns = switch_lap(&mark);
     trace_accel_switch_quiesced(ph->quiesce_ns);
 
-    ok = (info->from != SWITCHABLE_ACCEL_KVM || !runstate_is_running() ||
-          switch_arch_settle_kvm(errp)) && switch_move(to, ph, errp);
+    ok = switch_move(to, ph, errp);
     switch_lap(&mark);
 
     resume_all_vcpus();

@@ -3,8 +3,8 @@
  * events64: interrupts that are pending, held back or being served when a
  * switch comes: each comes once, and in its order.
  *
- * By the local APIC's interrupt command register to itself, the PIC as ExtINT,
- * and a level at the IOAPIC; and NMIs.  Runs at CPL0.
+ * By the local APIC's interrupt command register to itself, and the PIC as
+ * ExtINT; and NMIs.  Runs at CPL0.
  */
 #include "lib/long.h"
 
@@ -16,26 +16,10 @@
 #define ICR_SELF        0x40000
 #define ICR_NMI         0x400
 
-#define IOAPIC_BASE     0xfec00000ul
-#define IOAPIC_DATA     0x10
-#define REDIRECTION(n)  (0x10 + 2 * (n))
-#define REMOTE_IRR      0x4000
-#define LEVEL           0x8000
-#define MASKED          0x10000
-
 #define PIC_MASK        0x21
-
-#define COM1            0x3f8
-#define COM1_IER        (COM1 + 1)
-#define COM1_IIR        (COM1 + 2)
-#define COM1_MCR        (COM1 + 4)
-#define IER_THRE        2
-#define MCR_OUT2        8
-#define COM1_IRQ        4
 
 #define VECTOR_LOW      0x41
 #define VECTOR_HIGH     0x51
-#define VECTOR_LEVEL    0x55
 
 #define MAX_SEEN        8
 
@@ -67,18 +51,6 @@ static bool lapic_bit(uint32_t registers, int vector)
     return *lapic(registers + vector / 32 * 0x10) >> vector % 32 & 1;
 }
 
-static uint32_t redirection(void)
-{
-    *(volatile uint32_t *)IOAPIC_BASE = REDIRECTION(COM1_IRQ);
-    return *(volatile uint32_t *)(IOAPIC_BASE + IOAPIC_DATA);
-}
-
-static void set_redirection(uint32_t value)
-{
-    *(volatile uint32_t *)IOAPIC_BASE = REDIRECTION(COM1_IRQ);
-    *(volatile uint32_t *)(IOAPIC_BASE + IOAPIC_DATA) = value;
-}
-
 static void in_nmi(void)
 {
     if (count > 1) {
@@ -88,20 +60,6 @@ static void in_nmi(void)
     send_self(ICR_NMI);
     ask_switch();
     verify("NMIs in the first NMI", 1, count);
-}
-
-static void at_level(void)
-{
-    verify("remote IRR", REMOTE_IRR, redirection() & REMOTE_IRR);
-    ask_switch();
-    verify("remote IRR after a switch", REMOTE_IRR,
-           redirection() & REMOTE_IRR);
-    if (count > 1) {
-        /* This acknowledges it: the line falls. */
-        inb(COM1_IIR);
-    }
-    /* As long as the line is up, EOI has it come again. */
-    lapic_eoi();
 }
 
 void trap(Frame *frame)
@@ -123,9 +81,6 @@ void trap(Frame *frame)
     case VECTOR_PIT:
         ask_switch();
         pic_eoi();
-        break;
-    case VECTOR_LEVEL:
-        at_level();
         break;
     default:
         verify("in service", true, lapic_bit(LAPIC_ISR, vector));
@@ -226,21 +181,6 @@ static void check_extint(void)
     outb(PIC_MASK, 0xff);
 }
 
-static void check_level(void)
-{
-    begin();
-    set_redirection(VECTOR_LEVEL | LEVEL);
-    outb(COM1_MCR, MCR_OUT2);
-    outb(COM1_IER, IER_THRE);
-    ask_switch();
-    verify("level, pending", true, lapic_bit(LAPIC_IRR, VECTOR_LEVEL));
-    window();
-    expect("level, again after EOI", 2, VECTOR_LEVEL, VECTOR_LEVEL);
-    verify("remote IRR at last", 0, redirection() & REMOTE_IRR);
-    outb(COM1_IER, 0);
-    set_redirection(MASKED);
-}
-
 static void setup(void)
 {
     setup_idt();
@@ -261,7 +201,6 @@ void kernel_main(void)
         check_priority();
         check_nmi();
         check_extint();
-        check_level();
         put_char('.');
         if (lap == LAPS_WANTED) {
             put_string("\nDIGEST ");
