@@ -11,12 +11,10 @@
 #define USER_CS         0x1b
 #define USER_DS         0x23
 #define TSS_SELECTOR    0x28
-/* Descriptors from here on are the payload's. */
-#define FIRST_FREE      0x30
+/* Descriptors from 0x30 on are the payload's. */
 #define DESCRIPTORS     24
 
 #define VECTOR_DB       1
-#define VECTOR_UD       6
 #define VECTOR_GP       13
 #define VECTOR_PF       14
 #define VECTOR_BACK     0x30
