@@ -90,7 +90,8 @@ AccelSwitchInfo *accel_switch_to(SwitchableAccel to, Error **errp);
 
 /**
  * accel_switch_to_co: the same, but wait for a guest that can't be switched
- * just now (SMM, A20), for up to SWITCH_WAIT_NS; it and the main loop run on
+ * just now (SMM, A20) and for a failed migration's thread, for up to
+ * SWITCH_WAIT_NS; guest and main loop run on
  */
 AccelSwitchInfo *coroutine_fn accel_switch_to_co(SwitchableAccel to,
                                                  Error **errp);
@@ -119,8 +120,21 @@ bool switch_ioctl_unwatch(Error **errp);
  */
 strList *switch_blockers(void);
 
+/*
+ * Has a migration failed or been cancelled, but not ended?  Until it has, its
+ * thread may start the machine: vCPUs would run amid a switch.  BQL held.
+ */
+bool switch_migration_ending(void);
+
 /* Is there a device or setting that no switch can carry?  At start-up. */
 bool switch_check_machine(MachineState *ms, Error **errp);
+
+/*
+ * Returns when all of the host kernel's timers that are due by now have fired,
+ * on the host CPUs where thread @thread_id may run (some 0.1 ms for each).
+ * False if that is not certain.  Any thread.
+ */
+bool switch_fire_hrtimers(int thread_id);
 
 /*
  * The target's part.  Each is called on the main loop with the BQL held and

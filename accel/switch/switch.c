@@ -215,16 +215,18 @@ AccelSwitchInfo *coroutine_fn accel_switch_to_co(SwitchableAccel to,
     for (;;) {
         g_autoptr(Error) err = NULL;
         AccelSwitchInfo *info;
+        bool passes;
 
-        if (!switch_check(errp)) {
-            return NULL;
+        if (switch_check(&err)) {
+            info = switch_transact(to, &err);
+            if (info) {
+                return info;
+            }
+            passes = switch_state->passing && runstate_is_running();
+        } else {
+            passes = switch_migration_ending();
         }
-        info = switch_transact(to, &err);
-        if (info) {
-            return info;
-        }
-        if (!switch_state->passing || !runstate_is_running() ||
-            get_clock() >= deadline) {
+        if (!passes || get_clock() >= deadline) {
             error_propagate(errp, g_steal_pointer(&err));
             return NULL;
         }
