@@ -73,9 +73,7 @@ def a_host(local, deadline, disks=(), files=()):
         with LocalHost() as host:
             yield host
         return
-    # One CPU: with two, TCG's threads ran against each other now and then, and the rig's own kernel
-    # hung or was reset when a guest had two vCPUs, without any switch (docs/testing.rst).
-    with Rig(smp=1, disks=disks, files=files, deadline=deadline) as rig:
+    with Rig(disks=disks, files=files, deadline=deadline) as rig:
         say(f"the rig is up after {rig.boot_seconds:.1f} s, its console: {rig.console}")
         yield RigHost(rig)
 

@@ -103,7 +103,11 @@ class Guest:
 
     def poweroff(self, seconds=180):
         """Shut down in good order and wait for QEMU to end."""
+        self.machine.qmp("set-action", {"reboot": "shutdown"})
         self.send("poweroff\n")
         status = self.machine.wait(seconds * self.pace)
+        if any(event["data"]["reason"] == "guest-reset"
+               for event in self.machine.events("SHUTDOWN")):
+            raise MachineError("the guest restarted instead of shutting down")
         if status:
             raise MachineError(f"QEMU ended with status {status}")

@@ -139,7 +139,7 @@ def demo(args, say):
             return run(host, args.smp, args.pairs, say)
     say("running in the rig, on a kvm-amd made by emulation, since " +
         ("--rig says so" if usable else why))
-    with Rig(smp=2, disks=[disk], deadline=1200) as rig:
+    with Rig(disks=[disk], deadline=1200) as rig:
         say(f"the rig is up after {rig.boot_seconds:.0f} s")
         return run(RigHost(rig), args.smp, args.pairs, say)
 

@@ -89,7 +89,7 @@ def soak_debian(arguments):
         else:
             print(f"in the rig, since {'--rig says so' if usable else why}", flush=True)
             host = RigHost(stack.enter_context(
-                Rig(smp=2, disks=[disk], deadline=arguments.switches * 3 + 1200)))
+                Rig(disks=[disk], deadline=arguments.switches * 3 + 1200)))
         switches, memory, verdict, control = soakdebian.soak_debian(
             host, arguments.switches, arguments.smp, arguments.seed,
             lambda text: print(text, flush=True))
