@@ -157,6 +157,12 @@ const char *switch_arch_msr_name(uint32_t index);
  * *@passing says whether that ends by itself when they run on.
  */
 bool switch_arch_check(bool *passing, Error **errp);
+/*
+ * Called by a vCPU's thread, BQL held, when the vCPU has left KVM and is going
+ * to pause: have KVM finish what it began.  Lets the BQL go.  Returns an EXCP_
+ * code.
+ */
+int switch_arch_pausing_kvm(CPUState *cpu);
 /* Take every vCPU's registers, events, LAPIC and TSC out of KVM. */
 bool switch_arch_export_kvm(Error **errp);
 /* Take back an export that is not going to be used. */

@@ -96,11 +96,16 @@ static void *switch_vcpu_thread_fn(void *arg)
     cpu->exit_request = 1;
 
     do {
+        r = EXCP_INTERRUPT;
         if (cpu_can_run(cpu)) {
             r = kvm_enabled() ? kvm_cpu_exec(cpu) : switch_vcpu_exec_tcg(cpu);
-            if (r == EXCP_DEBUG) {
-                cpu_handle_guest_debug(cpu);
-            }
+        }
+        if (cpu->stop && !cpu->stopped && kvm_enabled() &&
+            r == EXCP_INTERRUPT) {
+            r = switch_arch_pausing_kvm(cpu);
+        }
+        if (r == EXCP_DEBUG) {
+            cpu_handle_guest_debug(cpu);
         }
         qatomic_set_mb(&cpu->exit_request, 0);
         qemu_wait_io_event(cpu);

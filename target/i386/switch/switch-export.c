@@ -51,6 +51,7 @@ static bool export_vcpu(CPUState *cs, Error **errp)
     X86CPU *cpu = X86_CPU(cs);
     X86SwitchCPU *sc = x86_switch_cpu(cs);
     struct kvm_vcpu_events events;
+    struct kvm_lapic_state page;
     int ret;
 
     /*
@@ -62,6 +63,10 @@ static bool export_vcpu(CPUState *cs, Error **errp)
             goto fail;
         }
         cs->vcpu_dirty = false;
+    }
+    ret = x86_switch_settle_lapic_timer(cs, sc, &page);
+    if (ret < 0) {
+        goto fail_errno;
     }
     if (kvm_arch_get_registers(cs, errp) < 0) {
         goto fail;

@@ -17,18 +17,108 @@
 #include "x86-switch.h"
 
 /* Register numbers, offset in the APIC page divided by 16. */
+#define LAPIC_REG_LVTT  0x32
 #define LAPIC_REG_TMICT 0x38
 #define LAPIC_REG_TMCCT 0x39
+
+#define LAPIC_TIMER_ATTEMPTS 8
 
 static uint32_t *lapic_reg(struct kvm_lapic_state *page, int reg)
 {
     return (uint32_t *)(page->regs + (reg << 4));
 }
 
+typedef enum LapicTimer {
+    LAPIC_TIMER_OFF,            /* it will not fire, or fires by the TSC */
+    LAPIC_TIMER_ONE_SHOT,
+    LAPIC_TIMER_PERIODIC,
+} LapicTimer;
+
+static LapicTimer lapic_timer(uint32_t lvt, uint32_t initial_count)
+{
+    if (!initial_count ||
+        lvt & (APIC_LVT_MASKED | APIC_LVT_TIMER_TSCDEADLINE)) {
+        return LAPIC_TIMER_OFF;
+    }
+    return lvt & APIC_LVT_TIMER_PERIODIC ? LAPIC_TIMER_PERIODIC
+                                         : LAPIC_TIMER_ONE_SHOT;
+}
+
+/* Whether the timer, which stood at @before, can not have expired since. */
+static bool lapic_timer_ran_on(LapicTimer timer, uint32_t before,
+                               uint32_t count)
+{
+    return timer == LAPIC_TIMER_ONE_SHOT ? count
+                                         : count && count <= before;
+}
+
+/*
+ * With VMX's preemption timer instead of one of the host's, KVM looks at it
+ * in the guest or when it blocks: not for a vCPU that is halted and has
+ * another interrupt to wake it.
+ */
+static bool kvm_has_preemption_timer(void)
+{
+    g_autofree char *value = NULL;
+
+    return g_file_get_contents("/sys/module/kvm_intel/parameters/"
+                               "preemption_timer", &value, NULL, NULL) &&
+           value[0] == 'Y';
+}
+
+/*
+ * KVM keeps a timer's expiry in lapic_timer.pending, which nothing shows, and
+ * puts it into IRR when the vCPU runs (FINDINGS 3.2); and a timer that is due
+ * may not yet have expired for it.  Then a one-shot stands at 0 just as one
+ * that was served long ago.  Afterwards IRR tells them apart.
+ */
+int x86_switch_settle_lapic_timer(CPUState *cs, X86SwitchCPU *sc,
+                                  struct kvm_lapic_state *page)
+{
+    uint32_t *count = lapic_reg(page, LAPIC_REG_TMCCT);
+    int ret = kvm_vcpu_ioctl(cs, KVM_GET_LAPIC, page);
+
+    sc->lapic_timer_in_doubt = false;
+    /* A period that is too short for this loses its tick anyway. */
+    for (int i = 0; ret == 0 && i < LAPIC_TIMER_ATTEMPTS; i++) {
+        LapicTimer timer = lapic_timer(*lapic_reg(page, LAPIC_REG_LVTT),
+                                       *lapic_reg(page, LAPIC_REG_TMICT));
+        uint32_t before = *count;
+        bool certain, was_runnable;
+
+        sc->lapic_tmcct = before;
+        if (timer == LAPIC_TIMER_OFF ||
+            (timer == LAPIC_TIMER_ONE_SHOT && before) ||
+            switch_omits(SWITCH_FIXUP_LAPIC_EXPIRED)) {
+            break;
+        }
+        certain = before || switch_fire_hrtimers(cs->thread_id);
+        ret = x86_switch_take_lapic_timer(cs, &was_runnable);
+        if (was_runnable && kvm_has_preemption_timer()) {
+            certain = false;
+        }
+        sc->lapic_timer_in_doubt = !certain;
+        if (ret == 0) {
+            ret = kvm_vcpu_ioctl(cs, KVM_GET_LAPIC, page);
+        }
+        sc->lapic_tmcct = *count;
+        if (timer == LAPIC_TIMER_ONE_SHOT ||
+            lapic_timer_ran_on(timer, before, *count)) {
+            break;
+        }
+    }
+    return ret;
+}
+
 int x86_switch_export_lapic(X86CPU *cpu, X86SwitchCPU *sc)
 {
+    APICCommonState *s = x86_switch_lapic(cpu);
     struct kvm_lapic_state page;
     int ret = kvm_vcpu_ioctl(CPU(cpu), KVM_GET_LAPIC, &page);
+    int64_t read_at = qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL);
+    uint32_t before = sc->lapic_tmcct;
+    LapicTimer timer;
+    int vector;
 
     if (ret < 0) {
         return ret;
@@ -36,37 +126,37 @@ int x86_switch_export_lapic(X86CPU *cpu, X86SwitchCPU *sc)
     /* All of it again: an interrupt may have come since it was first read. */
     kvm_get_apic_state(cpu->apic_state, &page);
     sc->lapic_tmcct = *lapic_reg(&page, LAPIC_REG_TMCCT);
+    sc->lapic_read_at = read_at;
+
+    vector = s->lvt[APIC_LVT_TIMER] & 0xff;
+    timer = lapic_timer(s->lvt[APIC_LVT_TIMER], s->initial_count);
+    sc->lapic_timer_due = false;
+    if (timer == LAPIC_TIMER_ONE_SHOT && !before) {
+        sc->lapic_timer_due = sc->lapic_timer_in_doubt &&
+                              !apic_get_bit(s->irr, vector) &&
+                              !apic_get_bit(s->isr, vector);
+    } else if (timer != LAPIC_TIMER_OFF) {
+        sc->lapic_timer_due = !lapic_timer_ran_on(timer, before,
+                                                  sc->lapic_tmcct);
+    }
+    if (switch_omits(SWITCH_FIXUP_LAPIC_EXPIRED)) {
+        sc->lapic_timer_due = false;
+    }
     return 0;
 }
 
-/*
- * A timer that expires between the vCPU's stop and KVM_GET_LAPIC is nowhere
- * to be seen: KVM keeps it in lapic_timer.pending and puts it into IRR only
- * when the vCPU runs (FINDINGS 3.2).  A one-shot that stands at 0 with its
- * vector neither requested nor in service looks just so.
- */
-static bool lapic_timer_may_have_expired(APICCommonState *s, uint32_t tmcct)
-{
-    uint32_t lvt = s->lvt[APIC_LVT_TIMER];
-    int vector = lvt & 0xff;
-
-    return tmcct == 0 && s->initial_count &&
-           !(lvt & (APIC_LVT_MASKED | APIC_LVT_TIMER_PERIODIC)) &&
-           !apic_get_bit(s->irr, vector) && !apic_get_bit(s->isr, vector) &&
-           !switch_omits(SWITCH_FIXUP_LAPIC_EXPIRED);
-}
-
+/* From when the count was read, that time is not lost: it may be due by now. */
 void x86_switch_lapic_to_tcg(X86CPU *cpu, X86SwitchCPU *sc)
 {
     APICCommonState *s = x86_switch_lapic(cpu);
-    int64_t now = qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL);
+    int64_t then = sc->lapic_read_at;
     uint64_t gone = s->initial_count - MIN(sc->lapic_tmcct, s->initial_count);
 
-    s->initial_count_load_time = now - (gone << s->count_shift);
-    apic_next_timer(s, now);
-    if (lapic_timer_may_have_expired(s, sc->lapic_tmcct)) {
-        s->next_time = now;
-        s->timer_expiry = now;
+    s->initial_count_load_time = then - (gone << s->count_shift);
+    apic_next_timer(s, then);
+    if (sc->lapic_timer_due) {
+        s->next_time = then;
+        s->timer_expiry = then;
     }
     if (s->apicbase & MSR_IA32_APICBASE_ENABLE) {
         cpu_set_apic_feature(&cpu->env);

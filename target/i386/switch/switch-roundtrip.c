@@ -72,17 +72,21 @@ static const X86KVMState *everything(CPUState *cs, Error **errp)
 static bool take_kvm(CPUState *cs, X86Snapshot *s, Error **errp)
 {
     const X86KVMState *all = everything(cs, errp);
+    struct kvm_lapic_state page;
     int ret;
 
     if (!all) {
         return false;
     }
-    ret = x86_kvm_state_get(cs, &s->kvm, all);
+    ret = x86_switch_settle_lapic_timer(cs, x86_switch_cpu(cs), &page) ?:
+          x86_kvm_state_get(cs, &s->kvm, all);
     if (ret < 0) {
         error_setg_errno(errp, -ret, "vCPU %d: reading KVM's state",
                          cs->cpu_index);
         return false;
     }
+    /* Its timer may have run out since. */
+    s->kvm.lapic = page;
     if (x86_switch_tsc_offset_moves(cs)) {
         s->kvm.have &= ~X86_KVM_TSC_OFFSET;
     }
@@ -132,6 +136,7 @@ SwitchSnapshot *switch_arch_take_snapshot(Error **errp)
 }
 
 #define LAPIC_PPR   0x0a0
+#define LAPIC_IRR   0x200
 #define LAPIC_LVTT  0x320
 #define LAPIC_TMICT 0x380
 #define LAPIC_TMCCT 0x390
@@ -145,6 +150,35 @@ static bool lapic_timer_is_over(X86KVMState *s)
 {
     return !(*lapic_register(s, LAPIC_LVTT) & APIC_LVT_TIMER_PERIODIC) &&
            *lapic_register(s, LAPIC_TMCCT) == 0;
+}
+
+static uint32_t *lapic_timer_irr(X86KVMState *s)
+{
+    uint8_t vector = *lapic_register(s, LAPIC_LVTT);
+
+    return lapic_register(s, LAPIC_IRR + vector / 32 * 16);
+}
+
+/*
+ * The LAPIC timer runs on during a round trip.  If it has expired then, that
+ * is in IRR: which is given to @before, too.  NULL, or what is wrong.
+ */
+static char *allow_lapic_timer(X86KVMState *before, X86KVMState *after)
+{
+    uint32_t lvtt = *lapic_register(before, LAPIC_LVTT);
+    uint32_t bit = 1u << lvtt % 32;
+
+    if (lvtt & APIC_LVT_MASKED || lapic_timer_is_over(before) ||
+        !*lapic_register(before, LAPIC_TMICT)) {
+        return NULL;
+    }
+    if (*lapic_timer_irr(after) & bit) {
+        *lapic_timer_irr(before) |= bit;
+    } else if (lapic_timer_is_over(after)) {
+        return g_strdup("the LAPIC timer has expired, and IRR does not show"
+                        " it");
+    }
+    return NULL;
 }
 
 /*
@@ -178,7 +212,7 @@ static void inject_pending_exception(X86KVMState *s)
  * What may differ after KVM -> TCG -> KVM, each with its reason: it is taken
  * out of both.
  */
-static void allow_in_kvm(X86KVMState *s, bool timer_was_over)
+static void allow_in_kvm(X86KVMState *s, bool timer_is_over)
 {
     struct kvm_segment *seg[] = {
         &s->sregs.cs, &s->sregs.ds, &s->sregs.es, &s->sregs.fs, &s->sregs.gs,
@@ -225,6 +259,10 @@ static void allow_in_kvm(X86KVMState *s, bool timer_was_over)
      * "Processor tracking of XSAVE-managed state").
      */
     x86_kvm_state_normalise_xsave(s);
+    /* It is its delivery that masks others; some say so before it. */
+    if (e->nmi.injected) {
+        e->nmi.masked = 0;
+    }
     /* TCG keeps one NMI pending, KVM up to two. */
     e->nmi.pending = !!e->nmi.pending;
     /* KVM computes the priority anew when the guest reads it. */
@@ -232,7 +270,7 @@ static void allow_in_kvm(X86KVMState *s, bool timer_was_over)
     /* The LAPIC timer runs on… */
     *lapic_register(s, LAPIC_TMCCT) = 0;
     /* …and KVM would fire one that has fired before, if it had this (E2). */
-    if (timer_was_over) {
+    if (timer_is_over) {
         *lapic_register(s, LAPIC_TMICT) = 0;
     }
     /* To TCG both are waiting for SIPI. */
@@ -241,7 +279,25 @@ static void allow_in_kvm(X86KVMState *s, bool timer_was_over)
     }
 }
 
-/* The same for TCG -> KVM -> TCG. */
+/*
+ * The same for TCG -> KVM -> TCG.  The LAPIC's timer runs on: if it has
+ * expired, that is in IRR.
+ */
+static void allow_lapic_in_tcg(X86Snapshot *before, X86Snapshot *after)
+{
+    APICCommonState *a = before->apic, *b = after->apic;
+    int vector = a->lvt[APIC_LVT_TIMER] & 0xff;
+
+    if (!(a->lvt[APIC_LVT_TIMER] & APIC_LVT_MASKED) &&
+        a->timer_expiry != -1 && apic_get_bit(b->irr, vector)) {
+        apic_set_bit(a->irr, vector);
+    }
+    if (b->timer_expiry == -1) {
+        /* KVM would fire one that has fired before, if it had this (E2). */
+        a->initial_count = b->initial_count = 0;
+    }
+}
+
 static void allow_in_tcg(X86CPU *cpu)
 {
     CPUState *cs = CPU(cpu);
@@ -354,6 +410,52 @@ static char *diff_vmsd(const VMStateDescription *vmsd, void *live,
     return NULL;
 }
 
+#define LAPIC_FIELD(name) { \
+    #name, offsetof(APICCommonState, name), \
+    sizeof_field(APICCommonState, name) \
+}
+
+/* Those of its VMState description, which QEMU keeps to itself. */
+static const struct {
+    const char *name;
+    size_t offset;
+    size_t size;
+} lapic_fields[] = {
+    LAPIC_FIELD(apicbase),
+    LAPIC_FIELD(id),
+    LAPIC_FIELD(arb_id),
+    LAPIC_FIELD(tpr),
+    LAPIC_FIELD(spurious_vec),
+    LAPIC_FIELD(log_dest),
+    LAPIC_FIELD(dest_mode),
+    LAPIC_FIELD(isr),
+    LAPIC_FIELD(tmr),
+    LAPIC_FIELD(irr),
+    LAPIC_FIELD(lvt),
+    LAPIC_FIELD(esr),
+    LAPIC_FIELD(icr),
+    LAPIC_FIELD(divide_conf),
+    LAPIC_FIELD(count_shift),
+    LAPIC_FIELD(initial_count),
+    LAPIC_FIELD(sipi_vector),
+    LAPIC_FIELD(wait_for_sipi),
+};
+
+static char *diff_lapic(const APICCommonState *before,
+                        const APICCommonState *after)
+{
+    for (int i = 0; i < ARRAY_SIZE(lapic_fields); i++) {
+        size_t offset = lapic_fields[i].offset;
+
+        if (memcmp((const char *)before + offset, (const char *)after + offset,
+                   lapic_fields[i].size)) {
+            return g_strdup_printf("the LAPIC's %s has changed",
+                                   lapic_fields[i].name);
+        }
+    }
+    return NULL;
+}
+
 bool switch_arch_compare_snapshots(SwitchSnapshot *before,
                                    SwitchSnapshot *after, Error **errp)
 {
@@ -365,16 +467,19 @@ bool switch_arch_compare_snapshots(SwitchSnapshot *before,
         g_autofree char *diff = NULL;
 
         if (a->cpu) {
+            allow_lapic_in_tcg(a, b);
             allow_in_tcg(a->cpu);
             allow_in_tcg(b->cpu);
             diff = diff_vmsd(&vmstate_cpu_common, cs, a->cpu, b->cpu);
             diff = diff ?: diff_vmsd(&vmstate_x86_cpu, cs, a->cpu, b->cpu);
+            diff = diff ?: diff_lapic(a->apic, b->apic);
         } else {
-            bool timer_was_over = lapic_timer_is_over(&a->kvm);
+            bool timer_is_over = lapic_timer_is_over(&b->kvm);
 
-            allow_in_kvm(&a->kvm, timer_was_over);
-            allow_in_kvm(&b->kvm, timer_was_over);
-            diff = x86_kvm_state_diff(&b->kvm, &a->kvm);
+            diff = allow_lapic_timer(&a->kvm, &b->kvm);
+            allow_in_kvm(&a->kvm, timer_is_over);
+            allow_in_kvm(&b->kvm, timer_is_over);
+            diff = diff ?: x86_kvm_state_diff(&b->kvm, &a->kvm);
         }
         if (diff) {
             error_setg(errp, "vCPU %d after a round trip: %s", cs->cpu_index,

@@ -34,6 +34,9 @@ typedef struct X86SwitchCPU {
     /* Between export and convert. */
     bool interrupt_shadow;
     uint32_t lapic_tmcct;
+    int64_t lapic_read_at;      /* when that was; QEMU_CLOCK_VIRTUAL */
+    bool lapic_timer_in_doubt;  /* it is at 0, and may not have fired */
+    bool lapic_timer_due;       /* it has, and IRR does not show it */
 
     /* What KVM was given since x86_switch_forget_puts(). */
     X86KVMState put;
@@ -62,13 +65,29 @@ void x86_switch_convert_to_kvm(X86CPU *cpu, X86SwitchCPU *sc);
 /* switch-lapic.c */
 
 /*
- * Read the LAPIC's current count, which QEMU's own reading leaves out.
+ * Have IRR show all that the LAPIC's timer has done until it stood as in
+ * @page; before anything else is read of the vCPU.  Lets the BQL go for a
+ * moment.  0 or a negative errno.
+ */
+int x86_switch_settle_lapic_timer(CPUState *cs, X86SwitchCPU *sc,
+                                  struct kvm_lapic_state *page);
+/*
+ * Then: read the LAPIC's current count, which QEMU's own reading leaves out.
  * Returns 0 or a negative errno.
  */
 int x86_switch_export_lapic(X86CPU *cpu, X86SwitchCPU *sc);
 void x86_switch_lapic_to_tcg(X86CPU *cpu, X86SwitchCPU *sc);
 /* Returns 0 or a negative errno. */
 int x86_switch_import_lapic(X86CPU *cpu);
+
+/* switch-settle.c */
+
+/*
+ * Have KVM put into IRR what it keeps of the LAPIC's timer; no instruction is
+ * executed.  @was_runnable: it was woken, by whatever.  Lets the BQL go for a
+ * moment.  Returns 0 or a negative errno.
+ */
+int x86_switch_take_lapic_timer(CPUState *cs, bool *was_runnable);
 
 /* switch-readback.c */
 void x86_switch_forget_puts(X86SwitchCPU *sc);

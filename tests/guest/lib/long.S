@@ -5,6 +5,9 @@
  */
 #include "long.h"
 
+#define FRAME_VECTOR (15 * 8)
+#define FRAME_RIP    (17 * 8)
+
     .section .text.first, "ax"
     .code32
     .globl start32
@@ -83,6 +86,56 @@ enter_user:
     movl    %eax, %ds
     movl    %eax, %es
     iretq
+
+/* void take_interrupts(unsigned spins) */
+    .globl take_interrupts
+take_interrupts:
+    pushq   %rbx
+    pushq   %rbp
+    pushq   %r12
+    pushq   %r13
+    pushq   %r14
+    pushq   %r15
+    movq    %rsp, taking_rsp(%rip)
+    leaq    taking_stack_end(%rip), %rax
+    movq    %rax, tss + 4(%rip)     /* RSP0: not the stack that is in use */
+    movl    %edi, %ecx
+    pushq   $USER_DS
+    pushq   %rax
+    pushq   $0x202                  /* IF */
+    pushq   $USER_CS
+    leaq    1f(%rip), %rax
+    pushq   %rax
+    iretq
+1:  loop    1b
+taken:
+    ud2
+
+/* bool interrupts_taken(Frame *frame) */
+    .globl interrupts_taken
+interrupts_taken:
+    xorl    %eax, %eax
+    cmpl    $VECTOR_UD, FRAME_VECTOR(%rdi)
+    jne     1f
+    leaq    taken(%rip), %rdx
+    cmpq    %rdx, FRAME_RIP(%rdi)
+    jne     1f
+    leaq    2f(%rip), %rdx
+    movq    %rdx, FRAME_RIP(%rdi)
+    movq    $KERNEL_CS, FRAME_RIP + 8(%rdi)
+    movq    $2, FRAME_RIP + 16(%rdi)
+    movq    taking_rsp(%rip), %rdx
+    movq    %rdx, FRAME_RIP + 24(%rdi)
+    movq    $KERNEL_DS, FRAME_RIP + 32(%rdi)
+    incl    %eax
+1:  ret
+2:  popq    %r15
+    popq    %r14
+    popq    %r13
+    popq    %r12
+    popq    %rbp
+    popq    %rbx
+    ret
 
 /*
  * One entry for each vector, 16 bytes apart: all have pushed an error code and
@@ -177,3 +230,9 @@ kernel_stack_end:
     .balign 16
 tss:
     .skip   104
+    .balign 16
+taking_stack:
+    .skip   4096
+taking_stack_end:
+taking_rsp:
+    .skip   8

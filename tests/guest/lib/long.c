@@ -7,10 +7,8 @@
 #define LAPIC_BASE      0xfee00000ul
 #define LAPIC_EOI       0x0b0
 #define LAPIC_SVR       0x0f0
-#define LAPIC_LVT_TIMER 0x320
 #define LAPIC_LVT_LINT0 0x350
 #define LAPIC_LVT_LINT1 0x360
-#define LAPIC_TIMER_ICR 0x380
 #define LAPIC_TIMER_DCR 0x3e0
 
 typedef struct Gate {
@@ -67,28 +65,33 @@ void pic_eoi(void)
     outb(0x20, 0x20);
 }
 
-static void lapic_write(uint32_t offset, uint32_t value)
+volatile uint32_t *lapic(uint32_t offset)
 {
-    *(volatile uint32_t *)(LAPIC_BASE + offset) = value;
+    return (volatile uint32_t *)(LAPIC_BASE + offset);
+}
+
+bool lapic_bit(uint32_t registers, int vector)
+{
+    return *lapic(registers + vector / 32 * 0x10) >> vector % 32 & 1;
 }
 
 void setup_lapic(void)
 {
-    lapic_write(LAPIC_SVR, 0x100 | VECTOR_SPURIOUS);
-    lapic_write(LAPIC_LVT_LINT0, 0x700);
-    lapic_write(LAPIC_LVT_LINT1, 0x400);
-    lapic_write(LAPIC_TIMER_DCR, 0xb);
+    *lapic(LAPIC_SVR) = 0x100 | VECTOR_SPURIOUS;
+    *lapic(LAPIC_LVT_LINT0) = 0x700;
+    *lapic(LAPIC_LVT_LINT1) = 0x400;
+    *lapic(LAPIC_TIMER_DCR) = 0xb;
 }
 
 void lapic_timer(uint32_t count, bool periodic)
 {
-    lapic_write(LAPIC_LVT_TIMER, VECTOR_TIMER | (periodic ? 1 << 17 : 0));
-    lapic_write(LAPIC_TIMER_ICR, count);
+    *lapic(LAPIC_LVT_TIMER) = VECTOR_TIMER | (periodic ? 1 << 17 : 0);
+    *lapic(LAPIC_TIMER_ICR) = count;
 }
 
 void lapic_eoi(void)
 {
-    lapic_write(LAPIC_EOI, 0);
+    *lapic(LAPIC_EOI) = 0;
 }
 
 void put_char(char c)
@@ -130,6 +133,26 @@ void check_value(const char *what, uint64_t expected, uint64_t got)
     put_string(" got ");
     put_hex(got);
     put_char('\n');
+}
+
+static uint32_t laps, errors, digest;
+
+void verify(const char *what, uint64_t expected, uint64_t got)
+{
+    digest = (digest ^ (uint32_t)got ^ (uint32_t)(got >> 32)) * 16777619;
+    errors += expected != got;
+    check_value(what, expected, got);
+}
+
+void lap_done(void)
+{
+    put_char('.');
+    if (++laps == *(volatile uint32_t *)0x500) {
+        put_string("\nDIGEST ");
+        put_hex(digest);
+        put_char('\n');
+        debug_exit(errors ? 1 : 0);
+    }
 }
 
 void debug_exit(uint8_t code)

@@ -49,6 +49,14 @@ extern uint64_t window_table_1[512];
 extern const uint8_t vector_entries[VECTORS][16];
 void enter_user(void (*function)(void), void *stack);
 
+/*
+ * Called with interrupts off: turn them on for @spins of a loop.  That is at
+ * CPL3, as an emulator of CPL0 may take its time.  It ends with a trap, for
+ * which trap() calls interrupts_taken(), and returns at once if that is true.
+ */
+void take_interrupts(unsigned spins);
+bool interrupts_taken(Frame *frame);
+
 /* The payload's: called at CPL0 with interrupts off. */
 void kernel_main(void);
 void trap(Frame *frame);
@@ -62,6 +70,18 @@ void setup_idt(void);
 void setup_pit(unsigned hertz);
 void pic_eoi(void);
 
+/* One of the LAPIC's registers, by its offset. */
+#define LAPIC_TPR       0x080
+#define LAPIC_ISR       0x100
+#define LAPIC_IRR       0x200
+#define LAPIC_ICR       0x300
+#define LAPIC_LVT_TIMER 0x320
+#define LAPIC_TIMER_ICR 0x380
+#define LAPIC_TIMER_CCR 0x390
+volatile uint32_t *lapic(uint32_t offset);
+/* Of ISR or IRR. */
+bool lapic_bit(uint32_t registers, int vector);
+
 /* The LAPIC on, with the PIC's output as ExtINT on LINT0. */
 void setup_lapic(void);
 void lapic_timer(uint32_t count, bool periodic);
@@ -74,6 +94,14 @@ void put_hex(uint64_t value);
 void put_decimal(uint64_t value);
 /* An ERROR line if @got is not @expected. */
 void check_value(const char *what, uint64_t expected, uint64_t got);
+
+/* Likewise, and it counts; the digest is made of @got. */
+void verify(const char *what, uint64_t expected, uint64_t got);
+/*
+ * A lap is done: print its '.', and end QEMU if it was the last of those that
+ * were asked for.
+ */
+void lap_done(void);
 
 /* End QEMU by its isa-debug-exit device, with the exit status 2 * @code + 1. */
 void debug_exit(uint8_t code) __attribute__((noreturn));

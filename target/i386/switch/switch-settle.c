@@ -1,0 +1,123 @@
+/*
+ * What KVM keeps until a vCPU runs, and no KVM_GET_* shows
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include "qemu/osdep.h"
+#include "qemu/main-loop.h"
+#include "system/kvm.h"
+#include "system/kvm_int.h"
+#include "accel/kvm/kvm-cpus.h"
+#include "x86-switch.h"
+
+/*
+ * Have KVM_RUN find a signal pending: it does what it does on its way into
+ * the guest, and goes back.  (kvm_run.immediate_exit would end it before it
+ * has done anything.)  The signal must be one that only KVM_RUN takes.
+ *
+ * The vCPU's thread, BQL held.  Returns what @enter does, or a negative errno.
+ */
+static int enter_with_signal(CPUState *cs, int (*enter)(CPUState *cs))
+{
+    g_autofree struct kvm_signal_mask *mask =
+        g_malloc0(sizeof(*mask) + sizeof(sigset_t));
+    sigset_t ipi, usual;
+    int ret;
+
+    sigemptyset(&ipi);
+    sigaddset(&ipi, SIG_IPI);
+    pthread_sigmask(SIG_BLOCK, &ipi, &usual);
+    mask->len = kvm_state->sigmask_len;
+    memcpy(mask->sigset, &usual, mask->len);
+    ret = kvm_vcpu_ioctl(cs, KVM_SET_SIGNAL_MASK, mask);
+    if (ret == 0) {
+        pthread_kill(pthread_self(), SIG_IPI);
+        qatomic_set(&cs->exit_request, 0);
+        qatomic_set(&cs->kvm_run->immediate_exit, 0);
+        ret = enter(cs);
+        kvm_vcpu_ioctl(cs, KVM_SET_SIGNAL_MASK, NULL);
+    }
+    pthread_sigmask(SIG_SETMASK, &usual, NULL);
+    return ret;
+}
+
+/*
+ * An EOI for a level at the IOAPIC, which is QEMU's, is an exit of the next
+ * KVM_RUN (kernel: KVM_REQ_IOAPIC_EOI_EXIT).  Without it the level would stay
+ * blocked in TCG.
+ */
+int switch_arch_pausing_kvm(CPUState *cs)
+{
+    switch (cs->kvm_run->exit_reason) {
+    case KVM_EXIT_UNKNOWN:          /* it has not run yet */
+    case KVM_EXIT_DEBUG:
+    case KVM_EXIT_FAIL_ENTRY:
+    case KVM_EXIT_INTERNAL_ERROR:   /* KVM is not to try that again */
+        return EXCP_INTERRUPT;
+    default:
+        return enter_with_signal(cs, kvm_cpu_exec);
+    }
+}
+
+static int kvm_run_ioctl(CPUState *cs)
+{
+    int ret = kvm_vcpu_ioctl(cs, KVM_RUN, 0);
+
+    return ret == -EINTR || ret == -EAGAIN ? 0 : ret;
+}
+
+static int set_mp_state(CPUState *cs, uint32_t state)
+{
+    struct kvm_mp_state mp_state = { .mp_state = state };
+
+    return kvm_vcpu_ioctl(cs, KVM_SET_MP_STATE, &mp_state);
+}
+
+static int get_mp_state(CPUState *cs, uint32_t *state)
+{
+    struct kvm_mp_state mp_state;
+    int ret = kvm_vcpu_ioctl(cs, KVM_GET_MP_STATE, &mp_state);
+
+    *state = mp_state.mp_state;
+    return ret;
+}
+
+typedef struct TakeTimer {
+    bool was_runnable;
+    int ret;
+} TakeTimer;
+
+/*
+ * A vCPU that is halted executes nothing, whatever KVM it is, but KVM looks
+ * at its timer.  As a fault injected here would leave it halted, none is.
+ */
+static void take_timer(CPUState *cs, run_on_cpu_data data)
+{
+    TakeTimer *t = data.host_ptr;
+    bool watching = accel_switch_watching;
+    uint32_t state, after = KVM_MP_STATE_HALTED;
+
+    accel_switch_watching = false;
+    t->ret = get_mp_state(cs, &state);
+    if (t->ret == 0 &&
+        (state == KVM_MP_STATE_RUNNABLE || state == KVM_MP_STATE_HALTED)) {
+        t->ret = set_mp_state(cs, KVM_MP_STATE_HALTED);
+        if (t->ret == 0) {
+            t->ret = enter_with_signal(cs, kvm_run_ioctl) ?:
+                     get_mp_state(cs, &after);
+            /* A halted one is woken by what is in IRR, but not here. */
+            t->ret = set_mp_state(cs, state) ?: t->ret;
+        }
+    }
+    t->was_runnable = after == KVM_MP_STATE_RUNNABLE;
+    accel_switch_watching = watching;
+}
+
+int x86_switch_take_lapic_timer(CPUState *cs, bool *was_runnable)
+{
+    TakeTimer t = {};
+
+    run_on_cpu(cs, take_timer, RUN_ON_CPU_HOST_PTR(&t));
+    *was_runnable = t.was_runnable;
+    return t.ret;
+}
