@@ -157,6 +157,21 @@ def stopped():
             machine.switch("kvm")
 
 
+def dumped():
+    """A dump of the registers under KVM changes none, whatever TCG has left in CPUX86State."""
+    with switchable() as guest:
+        machine = guest.machine
+        for _ in range(50):
+            machine.switch("tcg")
+            guest.expect_laps(2)
+            machine.switch("kvm")
+            guest.expect_laps(1)
+            machine.stop()
+            machine.hmp("info registers")
+            machine.qmp("x-accel-roundtrip")
+            machine.cont()
+
+
 def pipelined():
     """A switch that is asked for while one runs: the one after the other, or an error."""
     with switchable() as guest:
@@ -500,7 +515,7 @@ def options():
 
 
 CASES = {"surface": surface, "same": same, "unknown": unknown, "plain": plain,
-         "before-start": before_start, "stopped": stopped, "pipelined": pipelined,
+         "before-start": before_start, "stopped": stopped, "dumped": dumped, "pipelined": pipelined,
          "incoming": incoming, "migrating": migrating, "migrating-tcg": migrating_tcg,
          "dirty-rate": dirty_rate, "loadvm": loadvm, "balloon": balloon, "a20": a20,
          "port": port,

@@ -8,6 +8,7 @@
  */
 #include "qemu/osdep.h"
 #include "exec/breakpoint.h"
+#include "fpu/softfloat-helpers.h"
 #include "hw/i386/apic.h"
 #include "hw/intc/i8259.h"
 #include "system/runstate.h"
@@ -43,6 +44,11 @@ static void convert_fp_to_tcg(CPUX86State *env)
 static void convert_fp_to_kvm(CPUX86State *env)
 {
     update_mxcsr_from_sse_status(env);
+    /*
+     * Under KVM they are stale, but who looks at MXCSR by this function (a
+     * dump, a debugger) would set them in it, and so in the guest.
+     */
+    set_float_exception_flags(0, &env->sse_status);
     convert_x87_order(env, false);
     /*
      * TCG does not keep XSTATE_BV; a component that is not in it would be
