@@ -276,6 +276,7 @@ static void test_system_segments(void)
         { 9, 11, 9 }, { 11, 11, 9 }, { 1, 3, 1 }, { 3, 3, 1 },
     };
     g_autoptr(VCPU) never = vcpu_new();
+    g_autoptr(VCPU) in_long_mode = vcpu_new();
 
     for (int i = 0; i < ARRAY_SIZE(table); i++) {
         g_autoptr(VCPU) v = vcpu_new();
@@ -288,6 +289,11 @@ static void test_system_segments(void)
         g_assert_cmphex(v->env->tr.flags, ==,
                         DESC_P_MASK | table[i].tcg_tr << DESC_TYPE_SHIFT);
     }
+    in_long_mode->env->hflags |= HF_LMA_MASK;
+    in_long_mode->env->tr.flags = DESC_P_MASK | 3 << DESC_TYPE_SHIFT;
+    to_kvm(in_long_mode);
+    g_assert_cmphex(in_long_mode->env->tr.flags, ==,
+                    DESC_P_MASK | 11 << DESC_TYPE_SHIFT);
     never->env->tr.flags = 0;
     never->env->ldt.flags = DESC_P_MASK | 2 << DESC_TYPE_SHIFT;
     to_kvm(never);

@@ -105,6 +105,10 @@ static void convert_segments_to_kvm(CPUX86State *env)
         env->tr.flags = DESC_P_MASK | (11 << DESC_TYPE_SHIFT);
     }
     env->tr.flags |= DESC_TSS_BUSY_MASK;
+    if (env->hflags & HF_LMA_MASK) {
+        /* AMD's KVM: a 16-bit one after INIT, as long as none is loaded. */
+        env->tr.flags |= 8 << DESC_TYPE_SHIFT;
+    }
     if (!(env->ldt.selector & 0xfffc) && !env->ldt.limit) {
         /* TCG's LLDT of a null selector keeps the flags of the last LDT. */
         env->ldt.flags = 0;

@@ -222,6 +222,10 @@ static void allow_in_kvm(X86KVMState *s, bool timer_is_over)
     int nr = e->exception.nr;
 
     inject_pending_exception(s);
+    if (s->sregs.efer & MSR_EFER_LMA) {
+        /* After INIT AMD's KVM has a 16-bit one, which Intel refuses (C4). */
+        s->sregs.tr.type |= 8;
+    }
     for (int i = 0; i < ARRAY_SIZE(seg); i++) {
         /* Some KVMs show a null selector's as usable, but not present. */
         seg[i]->unusable |= !seg[i]->present;
@@ -345,6 +349,9 @@ static void allow_in_tcg(X86CPU *cpu)
     }
     cpu->env.ldt.flags &= DESC_ATTRIBUTES;
     cpu->env.tr.flags &= DESC_ATTRIBUTES & ~DESC_TSS_BUSY_MASK;
+    if (cpu->env.hflags & HF_LMA_MASK) {
+        cpu->env.tr.flags |= 8 << DESC_TYPE_SHIFT;
+    }
 }
 
 /* Fields of a VMState description; @before and @after are copies of @live. */
