@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * smp64: two vCPUs and the interrupts between them, with a switch between a
+ * request and what it does.
+ *
+ * INIT and startup, from every state that the other vCPU may be in; fixed
+ * interrupts to one, to all and by logical destination, while they are taken
+ * and while they are held back; NMIs; locked instructions of both.
+ */
+#include "smp64.h"
+
+#define AP_ID           1
+#define APIC_LDR        0x0d0
+#define APIC_DFR        0x0e0
+#define LAPIC_ICR_HIGH  0x310
+
+#define ICR_FIXED       0x00000
+#define ICR_NMI         0x00400
+#define ICR_INIT        0x04500
+#define ICR_STARTUP     0x04600
+#define ICR_LOGICAL     0x00800
+#define ICR_SELF        0x40000
+#define ICR_ALL         0x80000
+#define ICR_OTHERS      0xc0000
+
+#define VECTOR_LOW      0x41
+#define VECTOR_HIGH     0x51
+
+#define HPET_PERIOD     ((volatile uint32_t *)0xfed00004)   /* in fs */
+#define HPET_CONFIG     ((volatile uint64_t *)0xfed00010)
+#define HPET_COUNTER    ((volatile uint64_t *)0xfed000f0)
+#define FS_PER_SECOND   1000000000000000ull
+
+#define VCPUS           2
+#define MAX_SEEN        8
+#define INCREMENTS      2000
+#define SPINS           50
+
+typedef enum Order {
+    AP_HALT,                    /* with interrupts on */
+    AP_SPIN,                    /* likewise */
+    AP_HOLD,                    /* spin with interrupts off */
+    AP_COUNT,                   /* INCREMENTS locked ones, then halt */
+} Order;
+
+/* What each vCPU has seen since forget(). */
+static volatile struct {
+    uint32_t count;
+    uint32_t vector[MAX_SEEN];
+} seen[VCPUS];
+
+static volatile Order order;
+/* The AP's last order that it has begun to carry out, and how often it came. */
+static volatile uint32_t doing = -1, starts;
+static volatile uint32_t shared;
+static uint64_t second;
+
+static unsigned self(void)
+{
+    return *lapic(0x20) >> 24;
+}
+
+void trap(Frame *frame)
+{
+    unsigned cpu = self();
+    uint32_t vector = frame->vector;
+
+    if (interrupts_taken(frame)) {
+        return;
+    }
+    if (vector != VECTOR_NMI && vector < 0x40) {
+        check_value("no exception, at RIP", frame->rip, vector);
+        debug_exit(2);
+    }
+    if (seen[cpu].count < MAX_SEEN) {
+        seen[cpu].vector[seen[cpu].count] = vector;
+    }
+    seen[cpu].count++;
+    if (vector != VECTOR_NMI) {
+        lapic_eoi();
+    }
+}
+
+static void local_apic(unsigned cpu)
+{
+    setup_lapic();
+    *lapic(APIC_DFR) = 0xffffffff;
+    *lapic(APIC_LDR) = 1u << (24 + cpu);
+}
+
+static void add(uint32_t times)
+{
+    while (times--) {
+        asm volatile("lock incl %0" : "+m" (shared) : : "cc");
+    }
+}
+
+void ap_main(void)
+{
+    setup_idt();
+    local_apic(1);
+    starts++;
+    for (;;) {
+        Order now = order;
+
+        if (now == AP_COUNT && doing != AP_COUNT) {
+            doing = now;
+            add(INCREMENTS);
+            continue;
+        }
+        doing = now;
+        if (now == AP_HOLD) {
+            continue;
+        }
+        if (now == AP_SPIN) {
+            asm volatile("sti; nop; cli" : : : "memory");
+        } else {
+            /* STI's shadow lets nothing in before HLT. */
+            asm volatile("sti; hlt; cli" : : : "memory");
+        }
+    }
+}
+
+/* False after ten seconds, which is too long. */
+static bool wait(const volatile uint32_t *value, uint32_t wanted)
+{
+    uint64_t end = *HPET_COUNTER + 10 * second;
+
+    while (*value != wanted) {
+        if (*HPET_COUNTER > end) {
+            return false;
+        }
+        take_interrupts(SPINS);
+    }
+    return true;
+}
+
+static void send(unsigned cpu, uint32_t command)
+{
+    *lapic(LAPIC_ICR_HIGH) = (command & ICR_LOGICAL ? 1u << cpu : cpu) << 24;
+    *lapic(LAPIC_ICR) = command;
+}
+
+static void forget(void)
+{
+    seen[0].count = 0;
+    seen[1].count = 0;
+}
+
+static void give(Order next)
+{
+    order = next;
+    send(AP_ID, ICR_FIXED | VECTOR_LOW);
+    verify("the other vCPU obeys", true, wait(&doing, next));
+}
+
+/* The AP has nothing more to take: a halted one has taken what woke it. */
+static void settle(Order next)
+{
+    uint32_t count;
+
+    give(next);
+    do {
+        count = seen[1].count;
+        for (int i = 0; i < 200; i++) {
+            asm volatile("pause");
+        }
+    } while (count == 0);
+    forget();
+}
+
+static void expect(unsigned cpu, const char *what, uint32_t count,
+                   uint32_t first, uint32_t next)
+{
+    wait(&seen[cpu].count, count);
+    verify(what, count, seen[cpu].count);
+    if (count > 0) {
+        verify(what, first, seen[cpu].vector[0]);
+    }
+    if (count > 1) {
+        verify(what, next, seen[cpu].vector[1]);
+    }
+}
+
+static void start(bool switch_between)
+{
+    uint32_t before = starts;
+
+    order = AP_HALT;
+    doing = -1;
+    send(AP_ID, ICR_INIT);
+    ask_switch();
+    send(AP_ID, ICR_STARTUP | AP_PAGE >> 12);
+    if (switch_between) {
+        ask_switch();
+    }
+    verify("started", true, wait(&starts, before + 1));
+    verify("runs", true, wait(&doing, AP_HALT));
+    forget();
+}
+
+static void check_fixed(Order state)
+{
+    settle(state);
+    send(AP_ID, ICR_FIXED | VECTOR_HIGH);
+    ask_switch();
+    expect(1, "fixed", 1, VECTOR_HIGH, 0);
+    forget();
+    send(1, ICR_LOGICAL | VECTOR_HIGH);
+    ask_switch();
+    expect(1, "by logical destination", 1, VECTOR_HIGH, 0);
+    forget();
+    send(0, ICR_OTHERS | VECTOR_LOW);
+    ask_switch();
+    expect(1, "to all others", 1, VECTOR_LOW, 0);
+    verify("not to itself", 0, seen[0].count);
+    forget();
+    send(0, ICR_ALL | VECTOR_HIGH);
+    ask_switch();
+    expect(1, "to all", 1, VECTOR_HIGH, 0);
+    expect(0, "to all, itself", 1, VECTOR_HIGH, 0);
+    forget();
+    send(0, ICR_SELF | VECTOR_LOW);
+    ask_switch();
+    expect(0, "to itself", 1, VECTOR_LOW, 0);
+    forget();
+    send(AP_ID, ICR_NMI);
+    ask_switch();
+    expect(1, "NMI", 1, VECTOR_NMI, 0);
+    forget();
+}
+
+static void check_held(void)
+{
+    settle(AP_HALT);
+    order = AP_HOLD;
+    send(AP_ID, ICR_FIXED | VECTOR_LOW);
+    verify("holds", true, wait(&doing, AP_HOLD));
+    forget();
+    send(AP_ID, ICR_FIXED | VECTOR_LOW);
+    send(AP_ID, ICR_FIXED | VECTOR_HIGH);
+    send(AP_ID, ICR_FIXED | VECTOR_LOW);
+    ask_switch();
+    verify("held back", 0, seen[1].count);
+    order = AP_SPIN;
+    ask_switch();
+    expect(1, "by priority, and once", 2, VECTOR_HIGH, VECTOR_LOW);
+    forget();
+    order = AP_HOLD;
+    verify("holds again", true, wait(&doing, AP_HOLD));
+    send(AP_ID, ICR_NMI);
+    ask_switch();
+    expect(1, "NMI, whatever IF", 1, VECTOR_NMI, 0);
+    forget();
+}
+
+static void check_locked(void)
+{
+    settle(AP_HALT);
+    shared = 0;
+    order = AP_COUNT;
+    send(AP_ID, ICR_FIXED | VECTOR_LOW);
+    add(INCREMENTS / 2);
+    ask_switch();
+    add(INCREMENTS / 2);
+    verify("counts", true, wait(&doing, AP_COUNT));
+    verify("both vCPUs' increments", true, wait(&shared, 2 * INCREMENTS));
+    forget();
+}
+
+void kernel_main(void)
+{
+    put_string("smp64\n");
+    setup_idt();
+    setup_pit(19);
+    outb(0x21, 0xff);
+    local_apic(0);
+    *HPET_CONFIG |= 1;
+    second = FS_PER_SECOND / *HPET_PERIOD;
+    for (uint32_t i = 0; i < ap_end - ap_begin; i++) {
+        ((volatile uint8_t *)AP_PAGE)[i] = ap_begin[i];
+    }
+    for (;;) {
+        start(true);
+        check_fixed(AP_HALT);
+        check_fixed(AP_SPIN);
+        check_held();
+        /* From a loop with interrupts off… */
+        settle(AP_SPIN);
+        order = AP_HOLD;
+        verify("holds once more", true, wait(&doing, AP_HOLD));
+        start(false);
+        check_locked();
+        /* …and from HLT, in the next lap. */
+        settle(AP_HALT);
+        lap_done();
+    }
+}
