@@ -10,8 +10,8 @@
  *     real mode, through which memory is then used in each lap.
  * 'f' divides by 0 in the x87 unit with CR0.NE clear: FERR#, which a PC makes
  *     interrupt 13.
- * 'v' writes a VGA's planes in each lap and reads them back: writes that KVM
- *     keeps until QEMU asks for them.
+ * 'v' writes a VGA's planes in each lap, waits without an exit, where a switch
+ *     meets writes that KVM keeps until QEMU asks for them, and reads them back.
  * 'p' asks for the other accelerator by isa-accel-switch's port.
  * 's' enters System Management Mode by an SMI (of an i440FX machine with
  *     smm=on), where the laps go on, 'r' leaves it by RSM.
@@ -32,6 +32,8 @@
 #define VGA_SEQUENCER   0x3c4
 #define VGA_GRAPHICS    0x3ce
 #define VGA_SEGMENT     0xa000
+/* Most of a lap: some milliseconds. */
+#define VGA_KEPT_TICKS  10000000
 #define APM_CONTROL     0xb2
 #define PCI_ADDRESS     0xcf8
 #define PCI_DATA        0xcfc
@@ -156,6 +158,7 @@ static void setup_vga(void)
 
 static void use_vga(uint32_t lap)
 {
+    uint64_t start, now;
     uint8_t got;
 
     asm volatile("movw %0, %%gs" : : "r" ((uint16_t)VGA_SEGMENT));
@@ -163,6 +166,10 @@ static void use_vga(uint32_t lap)
         asm volatile("movb %0, %%gs:(%1)"
                      : : "q" ((uint8_t)(lap + i)), "r" (i) : "memory");
     }
+    start = rdtsc();
+    do {
+        now = rdtsc();
+    } while (now - start < VGA_KEPT_TICKS);
     for (uint32_t i = 0; i < 64; i++) {
         asm volatile("movb %%gs:(%1), %0" : "=q" (got) : "r" (i) : "memory");
         if (got != (uint8_t)(lap + i)) {

@@ -422,7 +422,7 @@ def ferr():
             guest.expect_laps(3)
 
 
-def coalesced(omit="", count=200):
+def coalesced(omit="", count=100):
     """What KVM has kept of a guest's writes to a VGA is written before TCG reads there."""
     need_kvm()
     with Payload("told16", SWITCH + omit, name="states",
@@ -438,7 +438,7 @@ def coalesced(omit="", count=200):
 
 def coalesced_control():
     try:
-        coalesced(",x-omit=coalesced-mmio", 2000)
+        coalesced(",x-omit=coalesced-mmio", 400)
     except Failure as error:
         print(error)
         if "VGA" not in str(error):
