@@ -105,9 +105,13 @@ def summarize(entries):
     passed = [e for e in entries if e["result"] in ("OK", "EXPECTEDFAIL")]
     skipped = [e for e in entries if e["result"] == "SKIP"]
     failed = [e for e in entries if e not in passed and e not in skipped]
+    # First what matters, whoever keeps a part of the output alone.
     for entry in failed:
-        print(f"\nFAILED {_name(entry)} ({entry['result'].lower()}, "
-              f"{entry['duration']:.0f} s):")
+        last = (entry["output"].splitlines() or ["no output"])[-1]
+        print(f"FAILED {_name(entry)} ({entry['result'].lower()}, "
+              f"{entry['duration']:.0f} s): {last}")
+    for entry in failed:
+        print(f"\n{_name(entry)}:")
         for line in entry["output"].splitlines()[-TAIL:]:
             print("    " + line)
     lines = []
