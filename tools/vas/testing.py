@@ -186,10 +186,11 @@ class Payload:
         match = self.machine.debugcon.expect([r"ERROR.*\n", "^done: " + command], timeout)
         self._check(match.group(0))
 
-    @staticmethod
-    def _check(text):
+    def _check(self, text):
         start = text.find("ERROR")
         if start >= 0:
+            if "\n" not in text[start:]:
+                text += self.machine.debugcon.expect(r".*\n", 10).group(0)
             raise Failure("the payload says: " + text[start:].splitlines()[0])
 
     def finish(self, timeout=120):
