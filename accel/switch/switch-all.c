@@ -39,6 +39,7 @@ static const char *const switch_fixup_names[SWITCH_FIXUP__MAX] = {
     [SWITCH_FIXUP_DESCRIPTORS]      = "descriptors",
     [SWITCH_FIXUP_GUEST_VALUES]     = "guest-values",
     [SWITCH_FIXUP_COALESCED_MMIO]   = "coalesced-mmio",
+    [SWITCH_FIXUP_INTERRUPT_READY]  = "interrupt-ready",
 };
 
 /* Parse x-omit; false and @errp set for an unknown name. */

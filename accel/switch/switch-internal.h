@@ -33,6 +33,7 @@ typedef enum SwitchFixup {
     SWITCH_FIXUP_DESCRIPTORS,       /* C4, C12: TR busy, Accessed bits */
     SWITCH_FIXUP_GUEST_VALUES,      /* C20: what TCG lets a guest write */
     SWITCH_FIXUP_COALESCED_MMIO,    /* E9: writes that KVM has kept */
+    SWITCH_FIXUP_INTERRUPT_READY,   /* C6: what KVM_RUN said before a load */
     SWITCH_FIXUP__MAX,
 } SwitchFixup;
 

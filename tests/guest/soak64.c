@@ -189,8 +189,10 @@ static void interrupt(Frame *frame)
     uint64_t now = rdtsc();
 
     check_tsc(now);
-    if (frame->cs == KERNEL_CS ? halts % 2 == 0 : frame->cs != USER_CS) {
-        report("CS of an interrupt", USER_CS, frame->cs);
+    if (frame->cs == KERNEL_CS && halts % 2 == 0) {
+        report("no interrupt at CPL0, at RIP", frame->vector, frame->rip);
+    } else if (frame->cs != KERNEL_CS) {
+        check("CS of an interrupt", USER_CS, frame->cs);
     }
     if (frame->vector == VECTOR_PIT) {
         pit_ticks++;

@@ -11,7 +11,7 @@ import time
 
 from vas.machine import Machine, QMPError
 from vas.testing import (PLAIN_KVM, Failure, Payload, expect_equal, expect_error, gdb_command, main,
-                         make_qcow2, need_kvm, payload_arguments, switch_must_wait)
+                         need_kvm, payload_arguments, switch_must_wait)
 
 SWITCH = "switch,initial=kvm"
 
@@ -318,29 +318,6 @@ def streams():
                         switch_after_load(copy, other)
 
 
-def loadvm():
-    """
-    A snapshot's memory comes without a word to either accelerator: neither may go on with what it
-    has made of the memory before, KVM with its shadow pages, TCG with its translated code.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        disk = os.path.join(folder, "disk")
-        make_qcow2(disk)
-        with switchable(arguments=["-blockdev", f"qcow2,node-name=disk,file.driver=file,"
-                                                f"file.filename={disk}",
-                                   "-device", "virtio-blk-pci,drive=disk"]) as guest:
-            machine = guest.machine
-            for accel in ("kvm", "tcg"):
-                machine.switch(accel)
-                for number in range(60):
-                    if number % 10 == 0:
-                        guest.expect_laps(3)
-                        expect_equal("savevm", "", machine.hmp("savevm one"))
-                    guest.expect_laps(3 + number % 7)
-                    expect_equal("loadvm", "", machine.hmp("loadvm one"))
-                guest.expect_laps(20)
-
-
 def a20():
     """The A20 line, which KVM doesn't know: a switch waits until it is unmasked."""
     need_kvm()
@@ -517,7 +494,7 @@ def options():
 CASES = {"surface": surface, "same": same, "unknown": unknown, "plain": plain,
          "before-start": before_start, "stopped": stopped, "dumped": dumped, "pipelined": pipelined,
          "incoming": incoming, "migrating": migrating, "migrating-tcg": migrating_tcg,
-         "dirty-rate": dirty_rate, "loadvm": loadvm, "balloon": balloon, "a20": a20,
+         "dirty-rate": dirty_rate, "balloon": balloon, "a20": a20,
          "port": port,
          "null-segment": null_segment, "ferr": ferr, "coalesced": coalesced,
          "coalesced-control": coalesced_control, "unplug": unplug, "shut-down": shut_down,

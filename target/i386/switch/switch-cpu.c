@@ -28,6 +28,7 @@ bool switch_arch_init(MachineState *ms, Error **errp)
 {
     x86_switch_cpus = g_new0(X86SwitchCPU, ms->smp.max_cpus);
     x86_switch_init_tsc_load();
+    x86_switch_init_load_kvm();
     x86_switch_init_kvmclock();
     return true;
 }

@@ -14,6 +14,7 @@
 #include "hw/boards.h"
 #include "system/kvm.h"
 #include "system/kvm_int.h"
+#include "system/runstate.h"
 #include "kvm/kvm_i386.h"
 #include "x86-switch.h"
 
@@ -151,10 +152,55 @@ static int flush_shadow_pages(void)
     return kvm_vm_ioctl(kvm_state, KVM_SET_USER_MEMORY_REGION, &region);
 }
 
-/* The guest's page tables are other ones now, and no guest has written them. */
+/*
+ * Whether KVM would take an interrupt now.  KVM_RUN says so of itself, but the
+ * last one was before the vCPU's registers were put: QEMU goes by it when the
+ * PIC has an interrupt, and must neither inject one into an interrupt shadow
+ * or behind an NMI that is being delivered, where it would come with IF clear,
+ * nor let a halted vCPU sleep on it
+ * (kernel: kvm_vcpu_ready_for_interrupt_injection()).
+ */
+static void say_ready_for_interrupt(CPUState *cs, bool interrupt_shadow)
+{
+    CPUX86State *env = cpu_env(cs);
+
+    cs->kvm_run->ready_for_interrupt_injection =
+        !interrupt_shadow && env->interrupt_injected < 0 &&
+        !env->exception_injected && !env->exception_pending &&
+        !env->nmi_injected && apic_accept_pic_intr(X86_CPU(cs)->apic_state);
+}
+
+/* Set between a load into KVM and the start of what was loaded. */
+static bool kvm_loaded;
+
+/*
+ * The guest's page tables are other ones now, and no guest has written them.
+ * The vCPUs' sections are still to come.
+ */
 int switch_arch_post_load_kvm(void)
 {
+    kvm_loaded = !switch_omits(SWITCH_FIXUP_INTERRUPT_READY);
     return switch_omits(SWITCH_FIXUP_SHADOW_FLUSH) ? 0 : flush_shadow_pages();
+}
+
+/* While the machine is stopped, env holds what was loaded. */
+static void start_loaded(void *opaque, bool running, RunState state)
+{
+    CPUState *cs;
+
+    if (!running || !kvm_loaded) {
+        return;
+    }
+    kvm_loaded = false;
+    CPU_FOREACH(cs) {
+        say_ready_for_interrupt(cs,
+                                cpu_env(cs)->hflags & HF_INHIBIT_IRQ_MASK);
+    }
+}
+
+void x86_switch_init_load_kvm(void)
+{
+    qemu_add_vm_change_state_handler(start_loaded, NULL);
 }
 
 /*
@@ -198,7 +244,6 @@ static int put_interrupt_shadow(CPUState *cs, bool shadow)
 static bool import_vcpu(CPUState *cs, Error **errp)
 {
     X86SwitchCPU *sc = x86_switch_cpu(cs);
-    CPUX86State *env = cpu_env(cs);
     int ret = 0;
 
     x86_switch_forget_puts(sc);
@@ -220,16 +265,7 @@ static bool import_vcpu(CPUState *cs, Error **errp)
     if (ret < 0) {
         goto fail;
     }
-    /*
-     * KVM_RUN would say this of itself, but the last one was before the stay
-     * in TCG: QEMU goes by it when the PIC has an interrupt, and must neither
-     * inject one into an interrupt shadow nor let a halted vCPU sleep on it
-     * (kernel: kvm_vcpu_ready_for_interrupt_injection()).
-     */
-    cs->kvm_run->ready_for_interrupt_injection =
-        !sc->interrupt_shadow && env->interrupt_injected < 0 &&
-        !env->exception_injected && !env->nmi_injected &&
-        apic_accept_pic_intr(X86_CPU(cs)->apic_state);
+    say_ready_for_interrupt(cs, sc->interrupt_shadow);
     ret = x86_switch_import_tsc(cs, sc);
     if (ret < 0) {
         goto fail;

@@ -97,6 +97,11 @@ bool x86_switch_read_back(CPUState *cs, Error **errp);
 /* switch-rules-check.c: refuse what hardware would refuse to run */
 bool x86_switch_check_rules(CPUState *cs, Error **errp);
 
+/* switch-import.c */
+
+/* What was loaded into KVM is put right when the machine starts. */
+void x86_switch_init_load_kvm(void);
+
 /* switch-tsc.c */
 
 /* Read the offset out of KVM, or put it in.  0 or a negative errno. */
