@@ -241,6 +241,23 @@ static int put_interrupt_shadow(CPUState *cs, bool shadow)
     return kvm_vcpu_ioctl(cs, KVM_SET_VCPU_EVENTS, &events);
 }
 
+/*
+ * QEMU sets the TSC's frequency, too, which no switch changes.  A host that
+ * has measured its own anew since the vCPU was made (the kernel's refined
+ * calibration) refuses it, or from then on corrects the TSC at each entry.
+ */
+static int put_registers(CPUState *cs, Error **errp)
+{
+    CPUX86State *env = cpu_env(cs);
+    int64_t khz = env->tsc_khz;
+    int ret;
+
+    env->tsc_khz = 0;
+    ret = kvm_arch_put_registers(cs, KVM_PUT_FULL_STATE, errp);
+    env->tsc_khz = khz;
+    return ret;
+}
+
 static bool import_vcpu(CPUState *cs, Error **errp)
 {
     X86SwitchCPU *sc = x86_switch_cpu(cs);
@@ -253,7 +270,7 @@ static bool import_vcpu(CPUState *cs, Error **errp)
     if (ret < 0) {
         goto fail;
     }
-    if (kvm_arch_put_registers(cs, KVM_PUT_FULL_STATE, errp) < 0) {
+    if (put_registers(cs, errp) < 0) {
         error_prepend(errp, "vCPU %d: ", cs->cpu_index);
         return false;
     }
