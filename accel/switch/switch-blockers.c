@@ -108,12 +108,6 @@ static bool switch_debugger_active(void)
     return switch_state->breakpoints > 0;
 }
 
-bool switch_migration_ending(void)
-{
-    return !migration_is_running() &&
-           migrate_get_current()->migration_thread_running;
-}
-
 strList *switch_blockers(void)
 {
     g_autoptr(Error) err = NULL;
@@ -135,7 +129,7 @@ strList *switch_blockers(void)
     if (reason) {
         QAPI_LIST_APPEND(tail, reason);
     }
-    if (migration_is_running() || switch_migration_ending()) {
+    if (migration_is_running()) {
         QAPI_LIST_APPEND(tail, g_strdup("a migration is running"));
     }
     if (!switch_check_machine(current_machine, &err)) {

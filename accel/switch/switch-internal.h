@@ -121,12 +121,6 @@ bool switch_ioctl_unwatch(Error **errp);
  */
 strList *switch_blockers(void);
 
-/*
- * Has a migration failed or been cancelled, but not ended?  Until it has, its
- * thread may start the machine: vCPUs would run amid a switch.  BQL held.
- */
-bool switch_migration_ending(void);
-
 /* Is there a device or setting that no switch can carry?  At start-up. */
 bool switch_check_machine(MachineState *ms, Error **errp);
 

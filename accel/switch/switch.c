@@ -172,7 +172,6 @@ AccelSwitchInfo *switch_transact(SwitchableAccel to, Error **errp)
     trace_accel_switch_begin(SwitchableAccel_str(info->from),
                              SwitchableAccel_str(to));
     switch_state->in_progress = true;
-    switch_state->passing = false;
     start = mark = get_clock();
 
     pause_all_vcpus();
@@ -203,6 +202,7 @@ AccelSwitchInfo *switch_transact(SwitchableAccel to, Error **errp)
 
 AccelSwitchInfo *accel_switch_to(SwitchableAccel to, Error **errp)
 {
+    switch_state->passing = false;
     return switch_check(errp) ? switch_transact(to, errp) : NULL;
 }
 
@@ -214,19 +214,13 @@ AccelSwitchInfo *coroutine_fn accel_switch_to_co(SwitchableAccel to,
 
     for (;;) {
         g_autoptr(Error) err = NULL;
-        AccelSwitchInfo *info;
-        bool passes;
+        AccelSwitchInfo *info = accel_switch_to(to, &err);
 
-        if (switch_check(&err)) {
-            info = switch_transact(to, &err);
-            if (info) {
-                return info;
-            }
-            passes = switch_state->passing && runstate_is_running();
-        } else {
-            passes = switch_migration_ending();
+        if (info) {
+            return info;
         }
-        if (!passes || get_clock() >= deadline) {
+        if (!switch_state->passing || !runstate_is_running() ||
+            get_clock() >= deadline) {
             error_propagate(errp, g_steal_pointer(&err));
             return NULL;
         }
