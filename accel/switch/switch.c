@@ -172,6 +172,7 @@ AccelSwitchInfo *switch_transact(SwitchableAccel to, Error **errp)
     trace_accel_switch_begin(SwitchableAccel_str(info->from),
                              SwitchableAccel_str(to));
     switch_state->in_progress = true;
+    switch_state->passing = false;
     start = mark = get_clock();
 
     pause_all_vcpus();
@@ -202,7 +203,6 @@ AccelSwitchInfo *switch_transact(SwitchableAccel to, Error **errp)
 
 AccelSwitchInfo *accel_switch_to(SwitchableAccel to, Error **errp)
 {
-    switch_state->passing = false;
     return switch_check(errp) ? switch_transact(to, errp) : NULL;
 }
 
@@ -214,8 +214,12 @@ AccelSwitchInfo *coroutine_fn accel_switch_to_co(SwitchableAccel to,
 
     for (;;) {
         g_autoptr(Error) err = NULL;
-        AccelSwitchInfo *info = accel_switch_to(to, &err);
+        AccelSwitchInfo *info;
 
+        if (!switch_check(errp)) {
+            return NULL;
+        }
+        info = switch_transact(to, &err);
         if (info) {
             return info;
         }

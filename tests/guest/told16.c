@@ -10,8 +10,9 @@
  *     real mode, through which memory is then used in each lap.
  * 'f' divides by 0 in the x87 unit with CR0.NE clear: FERR#, which a PC makes
  *     interrupt 13.
- * 'v' writes a VGA's planes in each lap, waits without an exit, where a switch
- *     meets writes that KVM keeps until QEMU asks for them, and reads them back.
+ * 'v' writes a VGA's planes in each lap, waits without an exit, where a
+ *     switch meets writes that KVM keeps until QEMU asks for them, and reads
+ *     them back.
  * 'p' asks for the other accelerator by isa-accel-switch's port.
  * 's' enters System Management Mode by an SMI (of an i440FX machine with
  *     smm=on), where the laps go on, 'r' leaves it by RSM.
