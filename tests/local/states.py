@@ -10,8 +10,8 @@ import tempfile
 import time
 
 from vas.machine import Machine, QMPError
-from vas.testing import (PLAIN_KVM, Failure, Payload, expect_equal, expect_error, gdb_command, main,
-                         need_kvm, payload_arguments, switch_must_wait)
+from vas.testing import (PLAIN_KVM, Failure, Payload, Skip, expect_equal, expect_error, gdb_command,
+                         main, need_kvm, payload_arguments, switch_must_wait)
 
 SWITCH = "switch,initial=kvm"
 
@@ -424,6 +424,22 @@ def coalesced_control():
     raise Failure("coalesced-mmio was left out, and no write was missed")
 
 
+def foreign_features():
+    """
+    A KVM that doesn't hide what the guest's CPU model lacks: a guest that uses it can't be switched,
+    as QEMU wouldn't carry its registers over.
+    """
+    need_kvm()
+    with Payload("xsave64", SWITCH, name="states", arguments=["-no-reboot"]) as guest:
+        try:
+            guest.expect_laps(3)
+        except Failure as error:
+            raise Skip("this machine's KVM has no XSAVE for a CPU model without it") from error
+        expect_error("CR4", guest.machine.switch, "tcg")
+        expect_untouched(guest.machine)
+        guest.expect_laps(3)
+
+
 def unplug():
     """No vCPU can be taken away."""
     with switchable(arguments=["-smp", "2"]) as guest:
@@ -495,9 +511,9 @@ CASES = {"surface": surface, "same": same, "unknown": unknown, "plain": plain,
          "before-start": before_start, "stopped": stopped, "dumped": dumped, "pipelined": pipelined,
          "incoming": incoming, "migrating": migrating, "migrating-tcg": migrating_tcg,
          "dirty-rate": dirty_rate, "balloon": balloon, "a20": a20,
-         "port": port,
-         "null-segment": null_segment, "ferr": ferr, "coalesced": coalesced,
-         "coalesced-control": coalesced_control, "unplug": unplug, "shut-down": shut_down,
+         "port": port, "null-segment": null_segment, "ferr": ferr, "coalesced": coalesced,
+         "coalesced-control": coalesced_control, "foreign-features": foreign_features,
+         "unplug": unplug, "shut-down": shut_down,
          "reset": reset, "options": options, "streams": streams, "debugger": debugger}
 
 main(CASES)

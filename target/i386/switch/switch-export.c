@@ -24,6 +24,13 @@ bool switch_arch_check(bool *passing, Error **errp)
                        cs->cpu_index);
             return false;
         }
+        if (env->cr[4] & cr4_reserved_bits(env)) {
+            /* A paravirtual KVM may show the guest its host's CPUID (D2) */
+            error_setg(errp, "vCPU %d uses CPU features that its model does"
+                       " not have (CR4 " TARGET_FMT_lx ")", cs->cpu_index,
+                       env->cr[4]);
+            return false;
+        }
     }
     CPU_FOREACH(cs) {
         CPUX86State *env = cpu_env(cs);
