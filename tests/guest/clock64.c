@@ -10,22 +10,15 @@
  * and then, which its two clocks do not learn at the same moment.
  */
 #include "lib/long.h"
+#include "lib/hpet.h"
+#include "lib/uart.h"
 
-#define COM1            0x3f8
-#define COM1_LSR        (COM1 + 5)
-#define LSR_DR          1
 #define SPINS           500
-
-#define HPET_PERIOD     ((volatile uint32_t *)0xfed00004)   /* in fs */
-#define HPET_CONFIG     ((volatile uint64_t *)0xfed00010)
-#define HPET_COUNTER    ((volatile uint64_t *)0xfed000f0)
-#define FS_PER_NS       1000000
 
 #define MSR_KVM_SYSTEM_TIME_NEW 0x4b564d01
 
-#define MS              1000000ll
-#define TOLERANCE       (50 * MS)
-#define TOLERANCE_STOPPED (700 * MS)
+#define TOLERANCE       (50 * (int64_t)MS)
+#define TOLERANCE_STOPPED (700 * (int64_t)MS)
 
 /* Linux, Documentation/virt/kvm/x86/msr.rst */
 static volatile struct {
@@ -39,7 +32,6 @@ static volatile struct {
     uint8_t pad[2];
 } page __attribute__((aligned(32)));
 
-static uint64_t ns_per_tick;
 static int64_t tolerance = TOLERANCE;
 static uint64_t last, origin_clock, origin_hpet;
 
@@ -50,11 +42,6 @@ static void spin(void)
     while (left) {
         left--;
     }
-}
-
-static uint64_t hpet_ns(void)
-{
-    return *HPET_COUNTER * ns_per_tick;
 }
 
 static uint64_t clock_ns(void)
@@ -124,14 +111,15 @@ void trap(Frame *frame)
 
 void kernel_main(void)
 {
+    char command;
+
     setup_idt();
-    ns_per_tick = *HPET_PERIOD / FS_PER_NS;
-    *HPET_CONFIG |= 1;
+    hpet_start();
     put_string("clock64\n");
     for (;;) {
         spin();
-        if (inb(COM1_LSR) & LSR_DR) {
-            obey(inb(COM1));
+        if (told(&command)) {
+            obey(command);
         }
         if (last) {
             check_clock();

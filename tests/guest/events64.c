@@ -7,26 +7,19 @@
  * and a level at the IOAPIC; and NMIs.
  */
 #include "lib/long.h"
+#include "lib/uart.h"
 
 #define ICR_SELF        0x40000
 #define ICR_NMI         0x400
 
-#define IOAPIC_BASE     0xfec00000ul
-#define IOAPIC_DATA     0x10
-#define REDIRECTION(n)  (0x10 + 2 * (n))
 #define REMOTE_IRR      0x4000
 #define LEVEL           0x8000
 #define MASKED          0x10000
 
 #define PIC_MASK        0x21
 
-#define COM1            0x3f8
-#define COM1_IER        (COM1 + 1)
-#define COM1_IIR        (COM1 + 2)
-#define COM1_MCR        (COM1 + 4)
 #define IER_THRE        2
 #define MCR_OUT2        8
-#define COM1_IRQ        4
 
 #define VECTOR_LOW      0x41
 #define VECTOR_HIGH     0x51
@@ -45,14 +38,12 @@ static void send_self(uint32_t command)
 
 static uint32_t redirection(void)
 {
-    *(volatile uint32_t *)IOAPIC_BASE = REDIRECTION(COM1_IRQ);
-    return *(volatile uint32_t *)(IOAPIC_BASE + IOAPIC_DATA);
+    return ioapic_read(IOAPIC_REDIRECTION(COM1_IRQ));
 }
 
 static void set_redirection(uint32_t value)
 {
-    *(volatile uint32_t *)IOAPIC_BASE = REDIRECTION(COM1_IRQ);
-    *(volatile uint32_t *)(IOAPIC_BASE + IOAPIC_DATA) = value;
+    ioapic_write(IOAPIC_REDIRECTION(COM1_IRQ), value);
 }
 
 static void in_nmi(void)

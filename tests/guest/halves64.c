@@ -8,6 +8,8 @@
  * and code across two pages of which the second one is not there.
  */
 #include "lib/long.h"
+#include "lib/hpet.h"
+#include "lib/uart.h"
 
 #define VECTOR_PF       14
 
@@ -18,19 +20,13 @@
 #define COPY_BYTES      65536
 #define FIFO_BYTES      16
 
-#define COM1            0x3f8
-#define COM1_FCR        (COM1 + 2)
-#define COM1_LCR        (COM1 + 3)
-#define COM1_MCR        (COM1 + 4)
-#define COM1_LSR        (COM1 + 5)
 #define FCR_FRESH       0x07            /* enable and clear both */
 #define LCR_8N1         0x03
 #define MCR_LOOP        0x10
-#define LSR_READY       0x01
 #define LSR_ERRORS      0x1e
 
 /* Its second timer is off: the comparator is a register as any other. */
-#define HPET_COMPARATOR ((volatile uint32_t *)0xfed00128)
+#define COMPARATOR      ((volatile uint32_t *)HPET(HPET_COMPARATOR(1)))
 #define INCREMENTS      200
 
 #define PAGE            4096
@@ -150,19 +146,19 @@ static void check_ports(uint64_t *pattern)
     verify("INS: RDI", FIFO_BYTES, to - in);
     verify("OUTS and INS", sum(source, FIFO_BYTES), sum(in, FIFO_BYTES));
     verify("the line's errors and rest", 0,
-           inb(COM1_LSR) & (LSR_ERRORS | LSR_READY));
+           inb(COM1_LSR) & (LSR_ERRORS | LSR_DR));
     outb(COM1_MCR, 0);
 }
 
 static void check_mmio(void)
 {
-    *HPET_COMPARATOR = 0;
+    *COMPARATOR = 0;
     asm volatile("sti");
     for (int i = 0; i < INCREMENTS; i++) {
-        asm volatile("addl $3, %0" : "+m" (*HPET_COMPARATOR));
+        asm volatile("addl $3, %0" : "+m" (*COMPARATOR));
     }
     asm volatile("cli");
-    verify("read-modify-write of a device", 3 * INCREMENTS, *HPET_COMPARATOR);
+    verify("read-modify-write of a device", 3 * INCREMENTS, *COMPARATOR);
 }
 
 /* The window's second page is not there until somebody needs it. */

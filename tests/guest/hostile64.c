@@ -23,10 +23,8 @@
  * 'x' and 'm' are for TCG alone: a KVM that emulates CPL0 does not have them.
  */
 #include "lib/long.h"
+#include "lib/uart.h"
 
-#define COM1            0x3f8
-#define COM1_LSR        (COM1 + 5)
-#define LSR_DR          1
 #define SPINS           2000
 #define VECTOR_DB       1
 #define RFLAGS_RF       (1 << 16)
@@ -409,10 +407,12 @@ static void obey_restore(void)
 
 static char receive(void)
 {
-    while (!(inb(COM1_LSR) & LSR_DR)) {
+    char command;
+
+    while (!told(&command)) {
         ;
     }
-    return inb(COM1);
+    return command;
 }
 
 static uint64_t receive_hex(void)
@@ -508,13 +508,14 @@ static void check_changed_registers(void)
 void kernel_main(void)
 {
     uint64_t pattern = 0x123456789abcdef;
+    char command;
 
     setup_idt();
     put_string("hostile64\n");
     for (;;) {
         check_own_registers(next_pattern(&pattern));
-        if (inb(COM1_LSR) & LSR_DR) {
-            obey(inb(COM1));
+        if (told(&command)) {
+            obey(command);
         }
         check_changed_registers();
         put_char('.');

@@ -9,10 +9,8 @@
  * good one; 's' writes 64 bits to SYSENTER_ESP, of which an AMD CPU keeps 32.
  */
 #include "lib/long.h"
+#include "lib/uart.h"
 
-#define COM1            0x3f8
-#define COM1_LSR        (COM1 + 5)
-#define LSR_DR          1
 #define SPINS           2000
 
 #define MSR_SYSENTER_ESP 0x175
@@ -53,13 +51,15 @@ void trap(Frame *frame)
 
 void kernel_main(void)
 {
+    char command;
+
     setup_idt();
     put_string("msr64\n");
     obey('g');
     for (;;) {
         spin();
-        if (inb(COM1_LSR) & LSR_DR) {
-            obey(inb(COM1));
+        if (told(&command)) {
+            obey(command);
         }
         check_value("LSTAR", lstar, rdmsr(MSR_LSTAR));
         check_value("SYSENTER_ESP", sysenter_esp, rdmsr(MSR_SYSENTER_ESP));

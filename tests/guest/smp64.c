@@ -7,6 +7,7 @@
  * interrupts to one, to all and by logical destination, while they are taken
  * and while they are held back; NMIs; locked instructions of both.
  */
+#include "lib/hpet.h"
 #include "smp64.h"
 
 #define AP_ID           1
@@ -26,10 +27,6 @@
 #define VECTOR_LOW      0x41
 #define VECTOR_HIGH     0x51
 
-#define HPET_PERIOD     ((volatile uint32_t *)0xfed00004)   /* in fs */
-#define HPET_CONFIG     ((volatile uint64_t *)0xfed00010)
-#define HPET_COUNTER    ((volatile uint64_t *)0xfed000f0)
-#define FS_PER_SECOND   1000000000000000ull
 
 #define VCPUS           2
 #define MAX_SEEN        8
@@ -53,7 +50,6 @@ static volatile Order order;
 /* The AP's last order that it has begun to carry out, and how often it came. */
 static volatile uint32_t doing = -1, starts;
 static volatile uint32_t shared;
-static uint64_t second;
 
 static unsigned self(void)
 {
@@ -124,10 +120,10 @@ void ap_main(void)
 /* False after ten seconds, which is too long. */
 static bool wait(const volatile uint32_t *value, uint32_t wanted)
 {
-    uint64_t end = *HPET_COUNTER + 10 * second;
+    uint64_t end = hpet_ns() + 10 * SECOND;
 
     while (*value != wanted) {
-        if (*HPET_COUNTER > end) {
+        if (hpet_ns() > end) {
             return false;
         }
         take_interrupts(SPINS);
@@ -275,8 +271,7 @@ void kernel_main(void)
     setup_pit(19);
     outb(0x21, 0xff);
     local_apic(0);
-    *HPET_CONFIG |= 1;
-    second = FS_PER_SECOND / *HPET_PERIOD;
+    hpet_start();
     for (uint32_t i = 0; i < ap_end - ap_begin; i++) {
         ((volatile uint8_t *)AP_PAGE)[i] = ap_begin[i];
     }

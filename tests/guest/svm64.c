@@ -9,10 +9,8 @@
  * follows.
  */
 #include "lib/long.h"
+#include "lib/uart.h"
 
-#define COM1            0x3f8
-#define COM1_LSR        (COM1 + 5)
-#define LSR_DR          1
 #define SPINS           2000
 
 #define MSR_EFER        0xc0000080

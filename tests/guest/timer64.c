@@ -7,18 +7,12 @@
  * expires.  The HPET tells the time.
  */
 #include "lib/long.h"
+#include "lib/hpet.h"
 
 #define LVT_PERIODIC    0x20000
 #define LVT_MASKED      0x10000
 
-#define HPET_PERIOD     ((volatile uint32_t *)0xfed00004)   /* in fs */
-#define HPET_CONFIG     ((volatile uint64_t *)0xfed00010)
-#define HPET_COUNTER    ((volatile uint64_t *)0xfed000f0)
-#define FS_PER_NS       1000000
-
 /* The timer counts at 1 GHz; all below in ns. */
-#define US              1000u
-#define MS              1000000u
 #define PERIOD          (20 * MS)
 #define PERIODS         3
 /* A switch rounds the time that is left down to the timer's resolution. */
@@ -29,12 +23,7 @@
 #define SPINS           100
 
 static volatile uint32_t ticks;
-static uint64_t ns_per_count, expires_by;
-
-static uint64_t now(void)
-{
-    return *HPET_COUNTER * ns_per_count;
-}
+static uint64_t expires_by;
 
 void trap(Frame *frame)
 {
@@ -51,7 +40,7 @@ void trap(Frame *frame)
 
 static void wait_until(uint64_t end)
 {
-    while (now() < end) {
+    while (hpet_ns() < end) {
         continue;
     }
 }
@@ -59,9 +48,9 @@ static void wait_until(uint64_t end)
 /* With interrupts on until there were @count ticks.  A second is too long. */
 static void wait_ticks(uint32_t count)
 {
-    uint64_t end = now() + 1000 * MS;
+    uint64_t end = hpet_ns() + 1000 * MS;
 
-    while (ticks < count && now() < end) {
+    while (ticks < count && hpet_ns() < end) {
         take_interrupts(SPINS);
     }
 }
@@ -72,14 +61,14 @@ static void wait_ticks(uint32_t count)
  */
 static uint64_t start(uint32_t count, uint32_t lvt)
 {
-    uint64_t begin = now();
+    uint64_t begin = hpet_ns();
 
     ticks = 0;
     /* TCG's would go on with the old count, if it is periodic now. */
     *lapic(LAPIC_TIMER_ICR) = 0;
     *lapic(LAPIC_LVT_TIMER) = VECTOR_TIMER | lvt;
     *lapic(LAPIC_TIMER_ICR) = count;
-    expires_by = now() + count;
+    expires_by = hpet_ns() + count;
     return begin + count;
 }
 
@@ -98,15 +87,16 @@ static void check_served(const char *what)
 /* Nobody has written the divide configuration register yet: it says 2. */
 static void check_divider(void)
 {
-    uint64_t before = now(), start, end, counted;
+    uint64_t before = hpet_ns(), start, end, counted;
 
     *lapic(LAPIC_TIMER_ICR) = 1000 * MS;
-    start = now();
+    start = hpet_ns();
     wait_until(start + MS);
-    end = now();
+    end = hpet_ns();
     counted = 1000 * MS - *lapic(LAPIC_TIMER_CCR);
     verify("divides by 2 after a reset", true,
-           2 * counted >= end - start && 2 * counted <= now() - before + EARLY);
+           2 * counted >= end - start &&
+           2 * counted <= hpet_ns() - before + EARLY);
     *lapic(LAPIC_TIMER_ICR) = 0;
 }
 
@@ -115,7 +105,7 @@ static void check_one_shot(void)
     uint64_t end = start(MS, 0);
 
     wait_ticks(1);
-    verify("not early", true, now() + EARLY >= end);
+    verify("not early", true, hpet_ns() + EARLY >= end);
     check_served("one shot");
 }
 
@@ -130,7 +120,7 @@ static void check_switched(void)
     verify("counts down", true, after <= before);
     ask_switch();
     wait_ticks(1);
-    verify("not early after two switches", true, now() + EARLY >= end);
+    verify("not early after two switches", true, hpet_ns() + EARLY >= end);
     check_served("one shot after two switches");
 }
 
@@ -141,7 +131,7 @@ static void check_expiring(uint32_t count)
 
     ask_switch();
     wait_ticks(1);
-    verify("not early in a switch", true, now() + EARLY >= end);
+    verify("not early in a switch", true, hpet_ns() + EARLY >= end);
     check_served("one shot in a switch");
 }
 
@@ -172,7 +162,7 @@ static void check_stopped(void)
 
     ask_switch();
     *lapic(LAPIC_TIMER_ICR) = 0;
-    if (now() + EARLY >= end) {
+    if (hpet_ns() + EARLY >= end) {
         /* Too late to stop it. */
         wait_ticks(1);
         return;
@@ -214,7 +204,7 @@ static void check_periodic(void)
 
         take_interrupts(SPINS);
         count = ticks;
-        at = now();
+        at = hpet_ns();
         longest = at - last > longest ? at - last : longest;
         last = at;
         if (count != seen) {
@@ -243,8 +233,7 @@ void kernel_main(void)
     setup_idt();
     setup_pit(19);
     outb(0x21, 0xff);
-    ns_per_count = *HPET_PERIOD / FS_PER_NS;
-    *HPET_CONFIG |= 1;
+    hpet_start();
     check_divider();
     setup_lapic();
     for (uint32_t lap = 0; ; lap++) {

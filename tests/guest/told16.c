@@ -18,11 +18,9 @@
  *     smm=on), where the laps go on, 'r' leaves it by RSM.
  */
 #include "lib/real.h"
+#include "lib/uart.h"
 #include "told16.h"
 
-#define COM1            0x3f8
-#define COM1_LSR        (COM1 + 5)
-#define LSR_DR          1
 #define PORT92          0x92
 #define PORT92_A20      2
 #define PIC1_COMMAND    0xa0
@@ -69,15 +67,6 @@ static void done(char command)
 
     text[7] = command;
     put_string(text);
-}
-
-static bool told(char *command)
-{
-    if (!(inb(COM1_LSR) & LSR_DR)) {
-        return false;
-    }
-    *command = inb(COM1);
-    return true;
 }
 
 void smm_main(void)

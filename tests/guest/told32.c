@@ -15,11 +15,9 @@
  *     for.
  */
 #include "lib/flat.h"
+#include "lib/uart.h"
 #include "told32.h"
 
-#define COM1            0x3f8
-#define COM1_LSR        (COM1 + 5)
-#define LSR_DR          1
 #define SPINS           2000
 /* Neither memory nor a device. */
 #define NO_MEMORY       0xd0000000
@@ -118,12 +116,14 @@ static void obey(char command)
 
 void flat_main(void)
 {
+    char command;
+
     put_string("told32\n");
     setup();
     for (;;) {
         spin();
-        if (inb(COM1_LSR) & LSR_DR) {
-            obey(inb(COM1));
+        if (told(&command)) {
+            obey(command);
         }
         lap_done();
     }

@@ -4,6 +4,8 @@
  */
 #include "long.h"
 
+#define IOAPIC_SELECT   ((volatile uint32_t *)0xfec00000ul)
+#define IOAPIC_WINDOW   ((volatile uint32_t *)0xfec00010ul)
 #define LAPIC_BASE      0xfee00000ul
 #define LAPIC_EOI       0x0b0
 #define LAPIC_SVR       0x0f0
@@ -92,6 +94,18 @@ void lapic_timer(uint32_t count, bool periodic)
 void lapic_eoi(void)
 {
     *lapic(LAPIC_EOI) = 0;
+}
+
+uint32_t ioapic_read(uint32_t number)
+{
+    *IOAPIC_SELECT = number;
+    return *IOAPIC_WINDOW;
+}
+
+void ioapic_write(uint32_t number, uint32_t value)
+{
+    *IOAPIC_SELECT = number;
+    *IOAPIC_WINDOW = value;
 }
 
 void put_char(char c)

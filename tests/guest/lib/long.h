@@ -87,6 +87,11 @@ void setup_lapic(void);
 void lapic_timer(uint32_t count, bool periodic);
 void lapic_eoi(void);
 
+/* One of the IOAPIC's registers, by its number. */
+#define IOAPIC_REDIRECTION(pin) (0x10 + 2 * (pin))  /* its lower half */
+uint32_t ioapic_read(uint32_t number);
+void ioapic_write(uint32_t number, uint32_t value);
+
 /* To the debug console. */
 void put_char(char c);
 void put_string(const char *text);
