@@ -25,6 +25,28 @@ static int x86_switch_tsc_attr(CPUState *cs, int ioctl, int64_t *offset)
     return kvm_vcpu_ioctl(cs, ioctl, &attr);
 }
 
+/*
+ * Without TSC scaling, a kernel that has measured the TSC's frequency anew
+ * since KVM was loaded leaves a new vCPU with the scaling ratio 0: for KVM the
+ * host's TSC stands still, the guest's is its offset, and kvm-clock runs twice
+ * as fast (kernel: set_tsc_khz(), kvm_scale_tsc()).
+ */
+static bool x86_switch_tsc_stands_still(CPUState *cs)
+{
+    struct {
+        struct kvm_msrs info;
+        struct kvm_msr_entry entry;
+    } msr = {
+        .info.nmsrs = 1,
+        .entry.index = MSR_IA32_TSC,
+    };
+    int64_t offset;
+
+    return x86_switch_tsc_attr(cs, KVM_GET_DEVICE_ATTR, &offset) == 0 &&
+           kvm_vcpu_ioctl(cs, KVM_GET_MSRS, &msr) == 1 &&
+           msr.entry.data == offset;
+}
+
 bool x86_switch_init_tsc(CPUState *cs, X86SwitchCPU *sc, Error **errp)
 {
     CPUX86State *env = cpu_env(cs);
@@ -37,6 +59,12 @@ bool x86_switch_init_tsc(CPUState *cs, X86SwitchCPU *sc, Error **errp)
     if (env->user_tsc_khz && env->user_tsc_khz != vm_khz) {
         error_setg(errp, "-accel switch does not work with TSC scaling"
                    " (tsc-frequency=)");
+        return false;
+    }
+    if (sc->has_tsc_offset_attr && x86_switch_tsc_stands_still(cs)) {
+        error_setg(errp, "this host's KVM miscounts its guests' TSC, as the"
+                   " TSC's frequency was measured anew since KVM was loaded:"
+                   " reload the kvm modules");
         return false;
     }
     return true;
