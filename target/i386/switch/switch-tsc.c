@@ -25,13 +25,8 @@ static int x86_switch_tsc_attr(CPUState *cs, int ioctl, int64_t *offset)
     return kvm_vcpu_ioctl(cs, ioctl, &attr);
 }
 
-/*
- * Without TSC scaling, a kernel that has measured the TSC's frequency anew
- * since KVM was loaded leaves a new vCPU with the scaling ratio 0: for KVM the
- * host's TSC stands still, the guest's is its offset, and kvm-clock runs twice
- * as fast (kernel: set_tsc_khz(), kvm_scale_tsc()).
- */
-static bool x86_switch_tsc_stands_still(CPUState *cs)
+/* 0 or a negative errno. */
+static int x86_switch_get_tsc_msr(CPUState *cs, uint64_t *value)
 {
     struct {
         struct kvm_msrs info;
@@ -40,11 +35,28 @@ static bool x86_switch_tsc_stands_still(CPUState *cs)
         .info.nmsrs = 1,
         .entry.index = MSR_IA32_TSC,
     };
+    int ret = kvm_vcpu_ioctl(cs, KVM_GET_MSRS, &msr);
+
+    if (ret != 1) {
+        return ret < 0 ? ret : -EINVAL;
+    }
+    *value = msr.entry.data;
+    return 0;
+}
+
+/*
+ * Without TSC scaling, a kernel that has measured the TSC's frequency anew
+ * since KVM was loaded leaves a new vCPU with the scaling ratio 0: for KVM the
+ * host's TSC stands still, the guest's is its offset, and kvm-clock runs twice
+ * as fast (kernel: set_tsc_khz(), kvm_scale_tsc()).
+ */
+static bool x86_switch_tsc_stands_still(CPUState *cs)
+{
     int64_t offset;
+    uint64_t tsc;
 
     return x86_switch_tsc_attr(cs, KVM_GET_DEVICE_ATTR, &offset) == 0 &&
-           kvm_vcpu_ioctl(cs, KVM_GET_MSRS, &msr) == 1 &&
-           msr.entry.data == offset;
+           x86_switch_get_tsc_msr(cs, &tsc) == 0 && tsc == offset;
 }
 
 bool x86_switch_init_tsc(CPUState *cs, X86SwitchCPU *sc, Error **errp)
@@ -73,21 +85,15 @@ bool x86_switch_init_tsc(CPUState *cs, X86SwitchCPU *sc, Error **errp)
 /* The MSR, read between two readings of the host's TSC. */
 static int x86_switch_read_tsc_msr(CPUState *cs, int64_t *offset)
 {
-    struct {
-        struct kvm_msrs info;
-        struct kvm_msr_entry entry;
-    } msr = {
-        .info.nmsrs = 1,
-        .entry.index = MSR_IA32_TSC,
-    };
     int64_t before = cpu_get_host_ticks(), after;
-    int ret = kvm_vcpu_ioctl(cs, KVM_GET_MSRS, &msr);
+    uint64_t tsc;
+    int ret = x86_switch_get_tsc_msr(cs, &tsc);
 
     after = cpu_get_host_ticks();
-    if (ret != 1) {
-        return ret < 0 ? ret : -EINVAL;
+    if (ret < 0) {
+        return ret;
     }
-    *offset = msr.entry.data - (before + (after - before) / 2);
+    *offset = tsc - (before + (after - before) / 2);
     return 0;
 }
 
