@@ -80,19 +80,6 @@ static volatile uint32_t ticks;
 static uint8_t vector;
 static uint32_t hpet_pin;
 
-static void outl(uint16_t port, uint32_t value)
-{
-    asm volatile("outl %0, %1" : : "a" (value), "Nd" (port) : "memory");
-}
-
-static uint32_t inl(uint16_t port)
-{
-    uint32_t value;
-
-    asm volatile("inl %1, %0" : "=a" (value) : "Nd" (port) : "memory");
-    return value;
-}
-
 static uint8_t rtc(uint8_t index)
 {
     outb(RTC_INDEX, index);

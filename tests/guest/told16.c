@@ -48,19 +48,6 @@ void irq0(const uint16_t *frame)
     report("no interrupt, at IP", 0, frame[0]);
 }
 
-static inline void outl(uint16_t port, uint32_t value)
-{
-    asm volatile("outl %0, %1" : : "a" (value), "Nd" (port) : "memory");
-}
-
-static inline uint32_t inl(uint16_t port)
-{
-    uint32_t value;
-
-    asm volatile("inl %1, %0" : "=a" (value) : "Nd" (port) : "memory");
-    return value;
-}
-
 static void done(char command)
 {
     char text[] = "\ndone: ?\n";

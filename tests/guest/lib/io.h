@@ -22,6 +22,19 @@ static inline uint8_t inb(uint16_t port)
     return value;
 }
 
+static inline void outl(uint16_t port, uint32_t value)
+{
+    asm volatile("outl %0, %1" : : "a" (value), "Nd" (port) : "memory");
+}
+
+static inline uint32_t inl(uint16_t port)
+{
+    uint32_t value;
+
+    asm volatile("inl %1, %0" : "=a" (value) : "Nd" (port) : "memory");
+    return value;
+}
+
 /*
  * Ask isa-accel-switch, if it is there, for the other accelerator.  TCG looks
  * for requests at jumps: what follows is executed after the switch.
