@@ -6,23 +6,18 @@
  * its interrupt is pending, after it was served, and in the moment when it
  * expires.  The HPET tells the time.
  */
-#include "lib/long.h"
-#include "lib/hpet.h"
+#include "lib/ticks.h"
 
 #define LVT_PERIODIC    0x20000
 #define LVT_MASKED      0x10000
 
 /* The timer counts at 1 GHz; all below in ns. */
-#define PERIOD          (20 * MS)
-#define PERIODS         3
+#define PERIOD          (80 * MS)
 /* A switch rounds the time that is left down to the timer's resolution. */
 #define EARLY           (5 * US)
 /* And is not to lose it, but for what the host takes to read and write it. */
 #define LATE            (500 * US)
 
-#define SPINS           100
-
-static volatile uint32_t ticks;
 static uint64_t expires_by;
 
 void trap(Frame *frame)
@@ -36,23 +31,6 @@ void trap(Frame *frame)
     }
     ticks++;
     lapic_eoi();
-}
-
-static void wait_until(uint64_t end)
-{
-    while (hpet_ns() < end) {
-        continue;
-    }
-}
-
-/* With interrupts on until there were @count ticks.  A second is too long. */
-static void wait_ticks(uint32_t count)
-{
-    uint64_t end = hpet_ns() + 1000 * MS;
-
-    while (ticks < count && hpet_ns() < end) {
-        take_interrupts(SPINS);
-    }
 }
 
 /*
@@ -188,37 +166,15 @@ static void check_masked(void)
     verify("masked, after a switch", 0, ticks);
 }
 
-/*
- * Tick n comes after n periods; and if the vCPU never was away for a period,
- * no tick is lost.
- */
 static void check_periodic(void)
 {
     uint64_t begin = start(PERIOD, LVT_PERIODIC) - PERIOD;
-    uint64_t at = begin, longest = 0, last = begin;
-    uint32_t seen = 0;
-    bool early = false, lost = false, asked = false;
+    bool early, lost = false;
+    bool on_time = watch_periods(begin, PERIOD, false, EARLY, &early);
 
-    while (at < begin + PERIODS * PERIOD + PERIOD / 2) {
-        uint32_t count;
-
-        take_interrupts(SPINS);
-        count = ticks;
-        at = hpet_ns();
-        longest = at - last > longest ? at - last : longest;
-        last = at;
-        if (count != seen) {
-            early |= at + EARLY < begin + (uint64_t)count * PERIOD;
-            seen = count;
-            asked = false;
-        } else if (!asked) {
-            asked = true;
-            ask_switch();
-        }
-    }
     *lapic(LAPIC_TIMER_ICR) = 0;
     take_interrupts(SPINS);
-    if (longest < PERIOD / 2) {
+    if (on_time) {
         /* One that is pending is not lost. */
         wait_ticks(PERIODS);
         lost = ticks < PERIODS;

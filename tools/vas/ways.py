@@ -39,10 +39,19 @@ def all_ways():
     return {way.name: way for way in map(Way, lines)}
 
 
+def finish(way, guest):
+    """The digest at the payload's end; prints how often it said that it could not judge."""
+    digest = guest.finish()
+    late = guest.machine.debugcon.text().count("LATE\n")
+    if late:
+        print(f"{way.name}: {late} series of ticks were not judged, as the host was late")
+    return digest
+
+
 def alone(way, accel, host=None, laps=None):
     """Without any switch; returns the digest.  isa-accel-switch does nothing then."""
     with way.payload(accel, laps or way.laps, host, ["-device", "isa-accel-switch"]) as guest:
-        return guest.finish()
+        return finish(way, guest)
 
 
 def kvm_runs(way):
@@ -66,7 +75,7 @@ def own_points(way, host=None):
     """A switch at each point where the payload asks for one; returns the digest."""
     with way.payload("switch,initial=kvm", way.laps, host,
                      ["-device", "isa-accel-switch"]) as guest:
-        digest = guest.finish()
+        digest = finish(way, guest)
         count = len(guest.machine.events("ACCEL_SWITCHED"))
         if "isa-accel-switch:" in guest.machine.output():
             raise Failure(f"{way.name}: {guest.machine.output().strip()}")
@@ -97,7 +106,7 @@ def random_points(way, host=None):
     """Switches at random points; returns the digest."""
     with way.payload("switch,initial=kvm", way.laps, host) as guest:
         count = switch_at_random(guest, random.Random(SEED))
-        return guest.finish(), count
+        return finish(way, guest), count
 
 
 def four_ways(way, host=None, kvm=True):

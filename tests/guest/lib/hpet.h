@@ -13,6 +13,12 @@
 #define HPET_COUNTER    0x0f0
 #define HPET_TIMER(n)   (0x100 + 0x20 * (n))
 #define HPET_COMPARATOR(n) (0x108 + 0x20 * (n))
+/* Of a timer's configuration. */
+#define HPET_LEVEL      (1 << 1)
+#define HPET_ENABLED    (1 << 2)
+#define HPET_PERIODIC   (1 << 3)
+#define HPET_SET_VALUE  (1 << 6)
+#define HPET_ROUTE(pin) ((pin) << 9)
 
 #define US              1000ull
 #define MS              1000000ull

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A timer's ticks: each comes once, none early; for payloads whose trap()
+ * counts them.
+ */
+#ifndef GUEST_TICKS_H
+#define GUEST_TICKS_H
+
+#include "lib/long.h"
+#include "lib/hpet.h"
+
+#define PERIODS         3
+#define SPINS           100
+
+static volatile uint32_t ticks;
+
+static inline void wait_until(uint64_t end)
+{
+    while (hpet_ns() < end) {
+        continue;
+    }
+}
+
+/* With interrupts on until there were @count ticks.  A second is too long. */
+static inline void wait_ticks(uint32_t count)
+{
+    uint64_t end = hpet_ns() + SECOND;
+
+    while (ticks < count && hpet_ns() < end) {
+        take_interrupts(SPINS);
+    }
+}
+
+/*
+ * The HPET's timer 2, which no switch concerns, tells whether the host runs
+ * timers on time.  It sets its bit in the status, but makes no interrupt.
+ */
+static inline void witness_start(uint64_t period)
+{
+    uint64_t config = HPET_LEVEL | HPET_PERIODIC | HPET_ROUTE(23);
+    uint64_t count = period / hpet_ns_per_count;
+
+    *HPET(HPET_TIMER(2)) = config | HPET_SET_VALUE;
+    *HPET(HPET_COMPARATOR(2)) = *HPET(HPET_COUNTER) + count;
+    *HPET(HPET_COMPARATOR(2)) = count;
+    *HPET(HPET_TIMER(2)) = config;
+}
+
+static inline void witness_stop(void)
+{
+    *HPET(HPET_TIMER(2)) = 0;
+    *HPET(HPET_STATUS) = 1 << 2;
+}
+
+static inline bool witness_ticked(void)
+{
+    bool ticked = *HPET(HPET_STATUS) & 1 << 2;
+
+    if (ticked) {
+        *HPET(HPET_STATUS) = 1 << 2;
+    }
+    return ticked;
+}
+
+/*
+ * Watch a periodic timer, which was started at @begin, for PERIODS: a switch in
+ * each, and tick n comes after n of them, at most @slack early; with @phase the
+ * first may come at any time.  *@early says whether one came too early.  All in
+ * ns.
+ *
+ * Returns whether PERIODS ticks must have come: the vCPU never was away for
+ * long, and the host ran its timers on time, as two that it runs late are one.
+ * If not, a line "LATE" says so.
+ */
+static inline bool watch_periods(uint64_t begin, uint64_t period, bool phase,
+                                 uint64_t slack, bool *early)
+{
+    uint64_t at = begin, last = begin, longest = 0, due;
+    uint32_t seen = 0;
+    bool asked = false;
+
+    *early = false;
+    witness_start(period);
+    due = hpet_ns() + period;
+    while (at < begin + PERIODS * period + period * 3 / 4) {
+        uint32_t count;
+        uint64_t late;
+
+        take_interrupts(SPINS);
+        count = ticks;
+        at = hpet_ns();
+        longest = at - last > longest ? at - last : longest;
+        late = at > due ? at - due : 0;
+        longest = late > longest ? late : longest;
+        last = at;
+        if (witness_ticked()) {
+            due += (late / period + 1) * period;
+        }
+        if (count != seen) {
+            *early |= at + slack < begin + (count - phase) * period;
+            seen = count;
+            asked = false;
+        } else if (!asked) {
+            asked = true;
+            ask_switch();
+        }
+    }
+    witness_stop();
+    if (longest >= period / 2) {
+        put_string("LATE\n");
+        return false;
+    }
+    return true;
+}
+
+#endif
