@@ -106,6 +106,14 @@ static void check_breakpoints(void)
     check("breakpoints' end: vector", VECTOR_BACK, trap->vector);
     check("breakpoints' end: DR6", 0, causes());
     check("breakpoints' end: ECX", 0x600df00d, trap->regs.ecx);
+
+    /* Disarmed under the other accelerator, and armed again. */
+    SET_DR(7, DR7_ARMED);
+    ask_switch();
+    SET_DR(7, DR7_NONE);
+    ask_switch();
+    SET_DR(7, DR7_ARMED);
+    SET_DR(7, DR7_NONE);
 }
 
 void flat_main(void)

@@ -87,6 +87,8 @@ static void convert_debug_to_tcg(X86CPU *cpu)
 
     cpu_breakpoint_remove_all(CPU(cpu), BP_CPU);
     cpu_watchpoint_remove_all(CPU(cpu), BP_CPU);
+    /* These point to what is gone. */
+    memset(env->cpu_breakpoint, 0, sizeof(env->cpu_breakpoint));
     /* As if all were disabled, so that the helper enables them (C8). */
     env->dr[7] = dr7 & ~(DR7_GLOBAL_BP_MASK | DR7_LOCAL_BP_MASK);
     cpu_x86_update_dr7(env, dr7);
