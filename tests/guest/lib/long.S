@@ -111,6 +111,21 @@ take_interrupts:
 taken:
     ud2
 
+/* void run(const Frame *frame) */
+    .globl run
+run:
+    pushq   %rbx
+    pushq   %rbp
+    pushq   %r12
+    pushq   %r13
+    pushq   %r14
+    pushq   %r15
+    movq    %rsp, taking_rsp(%rip)
+    leaq    taking_stack_end(%rip), %rax
+    movq    %rax, tss + 4(%rip)     /* RSP0 */
+    movq    %rdi, %rsp
+    jmp     restore_and_return
+
 /* bool interrupts_taken(Frame *frame) */
     .globl interrupts_taken
 interrupts_taken:
@@ -119,17 +134,22 @@ interrupts_taken:
     jne     1f
     leaq    taken(%rip), %rdx
     cmpq    %rdx, FRAME_RIP(%rdi)
-    jne     1f
-    leaq    2f(%rip), %rdx
+    je      return_to_caller
+1:  ret
+
+/* void return_to_caller(Frame *frame) */
+    .globl return_to_caller
+return_to_caller:
+    leaq    1f(%rip), %rdx
     movq    %rdx, FRAME_RIP(%rdi)
     movq    $KERNEL_CS, FRAME_RIP + 8(%rdi)
     movq    $2, FRAME_RIP + 16(%rdi)
     movq    taking_rsp(%rip), %rdx
     movq    %rdx, FRAME_RIP + 24(%rdi)
     movq    $KERNEL_DS, FRAME_RIP + 32(%rdi)
-    incl    %eax
-1:  ret
-2:  popq    %r15
+    movl    $1, %eax
+    ret
+1:  popq    %r15
     popq    %r14
     popq    %r13
     popq    %r12
@@ -175,6 +195,7 @@ common_entry:
     pushq   %rax
     movq    %rsp, %rdi
     call    trap
+restore_and_return:
     popq    %rax
     popq    %rbx
     popq    %rcx
@@ -228,6 +249,7 @@ kernel_stack:
     .skip   8192
 kernel_stack_end:
     .balign 16
+    .globl tss
 tss:
     .skip   104
     .balign 16

@@ -43,6 +43,11 @@ void setup_idt(void)
     asm volatile("lidt %0" : : "m" (pointer));
 }
 
+void set_ist(int vector, uint8_t ist)
+{
+    idt[vector].type = 0x8e00 | ist;
+}
+
 void setup_pit(unsigned hertz)
 {
     unsigned count = 1193182 / hertz;

@@ -42,6 +42,10 @@ typedef struct Frame {
     uint64_t rip, cs, rflags, rsp, ss;
 } Frame;
 
+/* The TSS, in pieces of 4 bytes (SDM vol. 3A, 8.7). */
+#define TSS_IST(n)      (7 + 2 * (n))
+extern uint32_t tss[26];
+
 extern uint64_t page_table_4[512];
 extern uint64_t window_table_1[512];
 
@@ -57,6 +61,13 @@ void enter_user(void (*function)(void), void *stack);
 void take_interrupts(unsigned spins);
 bool interrupts_taken(Frame *frame);
 
+/*
+ * Called with interrupts off: go on with the registers of @frame, until trap()
+ * calls return_to_caller(), upon whose return run() returns.
+ */
+void run(const Frame *frame);
+void return_to_caller(Frame *frame);
+
 /* The payload's: called at CPL0 with interrupts off. */
 void kernel_main(void);
 void trap(Frame *frame);
@@ -65,6 +76,8 @@ void trap(Frame *frame);
 
 /* Load an IDT with all VECTORS for trap(). */
 void setup_idt(void);
+/* @vector's handler on the TSS's stack @ist, 1 to 7; 0: on none of them. */
+void set_ist(int vector, uint8_t ist);
 
 /* The PIC at VECTOR_PIT with IRQ 0 alone unmasked, and the PIT at @hertz. */
 void setup_pit(unsigned hertz);
