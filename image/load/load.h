@@ -61,6 +61,18 @@ void process_round(void);
 void signal_round(void);
 void thread_round(void);
 void clock_round(void);
+void block_round(void);
+void link_round(void);
+void drift_round(void);
+
+/* What block_round() writes and reads; false with errno if it can't. */
+bool block_add(const char *disk);
+/* What link_round() sends frames between, up and running; likewise. */
+bool link_open(const char *first, const char *second);
+/* The I/O port of drift_round()'s PM timer; likewise. */
+bool drift_begin(uint16_t pm_timer);
+/* Prints how far the two have come apart, if drift_begin() was called. */
+void drift_end(void);
 
 /* Sets the clocks' starting points; call once, before the first round. */
 void clock_begin(void);

@@ -15,6 +15,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -47,9 +48,21 @@ static void (*const concerns[])(void) = {
     signal_round,
     thread_round,
     clock_round,
+    NULL
 };
 
-#define CONCERNS (sizeof(concerns) / sizeof(concerns[0]))
+/* Those that were asked for by an option: in place of the others. */
+static void (*asked[4])(void);
+
+static void ask(void (*concern)(void))
+{
+    int i = 0;
+
+    while (asked[i] && asked[i] != concern) {
+        i++;
+    }
+    asked[i] = concern;
+}
 
 static double seconds(void)
 {
@@ -62,7 +75,11 @@ static double seconds(void)
 static void usage(void)
 {
     fprintf(stderr, "usage: vas-load [--light] [--rounds N] [--seconds S] "
-            "[--every S]\n");
+            "[--every S]\n"
+            "                [--block DISK]... [--link INTERFACE,INTERFACE]\n"
+            "                [--pm-timer PORT]\n"
+            "--block overwrites DISK.  With any of the last three, nothing "
+            "else is done.\n");
     exit(2);
 }
 
@@ -73,11 +90,16 @@ int main(int argc, char **argv)
         { "rounds", required_argument, NULL, 'r' },
         { "seconds", required_argument, NULL, 's' },
         { "every", required_argument, NULL, 'e' },
+        { "block", required_argument, NULL, 'b' },
+        { "link", required_argument, NULL, 'n' },
+        { "pm-timer", required_argument, NULL, 'p' },
         { "child", required_argument, NULL, 'c' },
         { 0 },
     };
     unsigned long rounds = 0;
     double limit = 0, every = 1, start, told = 0;
+    void (*const *work)(void);
+    char *second;
     int c;
 
     while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -93,6 +115,32 @@ int main(int argc, char **argv)
             break;
         case 'e':
             every = strtod(optarg, NULL);
+            break;
+        case 'b':
+            if (!block_add(optarg)) {
+                perror(optarg);
+                return 2;
+            }
+            ask(block_round);
+            break;
+        case 'n':
+            second = strchr(optarg, ',');
+            if (!second) {
+                usage();
+            }
+            *second++ = 0;
+            if (!link_open(optarg, second)) {
+                perror("--link");
+                return 2;
+            }
+            ask(link_round);
+            break;
+        case 'p':
+            if (!drift_begin(strtoul(optarg, NULL, 0))) {
+                perror("--pm-timer");
+                return 2;
+            }
+            ask(drift_round);
             break;
         case 'c':
             process_child(optarg);
@@ -113,12 +161,15 @@ int main(int argc, char **argv)
     printf("vas-load: start pid %d%s\n", getpid(),
            load.light ? " light" : "");
     start = seconds();
-    clock_begin();
+    work = asked[0] ? asked : concerns;
+    if (work == concerns) {
+        clock_begin();
+    }
     while (!stop_wanted()) {
         double t;
 
-        for (size_t i = 0; i < CONCERNS && !stop_wanted(); i++) {
-            concerns[i]();
+        for (size_t i = 0; work[i] && !stop_wanted(); i++) {
+            work[i]();
         }
         load.rounds++;
         t = seconds();
@@ -132,7 +183,10 @@ int main(int argc, char **argv)
             break;
         }
     }
-    clock_end();
+    if (work == concerns) {
+        clock_end();
+    }
+    drift_end();
     if (load.failures) {
         printf("vas-load: verdict fail checks %lu failures %lu\n",
                load.checks, load.failures);
