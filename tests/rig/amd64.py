@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 
 from rigtest import (Guest, LAST_SECONDS, Machine, RoundTrips, Switcher, a_host, arguments,
-                     check_log, check_verdict, finish, image, machine_arguments, pace, say)
+                     check_log, check_verdict, finish, image, machine_arguments, pace, say,
+                     seconds)
 from vas import rigtree
 
 INIT = """#!/bin/sh
@@ -91,7 +92,7 @@ def main():
     parser = arguments(__doc__)
     parser.set_defaults(smp=2)
     parser.add_argument("--pairs", type=int, default=4, help="windows under load")
-    parser.add_argument("--deadline", type=int, default=400, help="seconds for it all")
+    parser.add_argument("--deadline", type=seconds, default=400, help="seconds for it all")
     args = parser.parse_args()
     finish(lambda: test(args))
 

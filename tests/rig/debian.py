@@ -10,7 +10,7 @@ import time
 
 from rigtest import (BiosConsole, Failure, Guest, LAST_SECONDS, Machine, RoundTrips, Switcher,
                      a_host, arguments, check_log, check_verdict, finish, image,
-                     machine_arguments, pace, say)
+                     machine_arguments, pace, say, seconds)
 from vas.debian import disk_arguments
 
 
@@ -146,7 +146,7 @@ def main():
     parser = arguments(__doc__)
     parser.add_argument("--pairs", type=int, default=4, help="windows under load")
     parser.add_argument("--no-reboot", action="store_true", help="leave the reboot out")
-    parser.add_argument("--deadline", type=int, default=600, help="seconds for it all")
+    parser.add_argument("--deadline", type=seconds, default=600, help="seconds for it all")
     args = parser.parse_args()
     finish(lambda: test(args))
 

@@ -6,7 +6,7 @@ the local /dev/kvm has no paging outside long mode.  Counts are low: TCG is slow
 
 import argparse
 
-from rigtest import a_host
+from rigtest import a_host, seconds
 from vas import hostile
 from vas.soak import soak
 from vas.testing import LONG, Payload, expect_equal, run_test, switch_must_wait
@@ -53,5 +53,5 @@ def payloads(deadline):
 
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--deadline", type=float, default=400)
+parser.add_argument("--deadline", type=seconds, default=400)
 run_test(payloads, parser.parse_args().deadline)

@@ -19,10 +19,12 @@ import traceback
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../tools"))
 
 from vas import debs, image, kvmprobe, rigtree  # noqa: E402
+from vas.check import LONG_TIMES  # noqa: E402
 from vas.debian import Guest  # noqa: E402
 from vas.host import HostError, LocalHost  # noqa: E402
 from vas.machine import Console, Machine, MachineError, QMPError, QMPLost  # noqa: E402
 from vas.rig import Rig, RigHost, end_in_order  # noqa: E402
+from vas.testing import LONG  # noqa: E402
 
 START = time.monotonic()
 # How much before the rig a machine in it ends, so that it can be looked into.
@@ -39,6 +41,11 @@ class Failure(Exception):
 
 def say(text):
     print(f"{time.monotonic() - START:6.1f} s  {text}", flush=True)
+
+
+def seconds(text):
+    """A deadline of the command line, as meson stretches its own."""
+    return int(text) * (LONG_TIMES if LONG else 1)
 
 
 def arguments(description, accel="switch,initial=kvm"):
@@ -231,4 +238,4 @@ def finish(test):
 
 __all__ = ["BiosConsole", "Failure", "Guest", "LAST_SECONDS", "Machine", "RoundTrips", "Skip",
            "Switcher", "a_host", "arguments", "check_log", "check_verdict", "finish", "image",
-           "machine_arguments", "pace", "say"]
+           "machine_arguments", "pace", "say", "seconds"]

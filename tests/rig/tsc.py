@@ -10,7 +10,7 @@ import argparse
 import os
 import re
 
-from rigtest import say
+from rigtest import say, seconds
 from vas.machine import MachineError
 from vas.rig import Rig, RigHost
 from vas.soak import soak
@@ -63,5 +63,5 @@ def tsc(deadline):
 
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--deadline", type=float, default=280)
+parser.add_argument("--deadline", type=seconds, default=280)
 run_test(tsc, parser.parse_args().deadline)

@@ -5,7 +5,7 @@ The payloads of tests/guest/ways.list in all four ways, under a real KVM.
 
 import argparse
 
-from rigtest import a_host
+from rigtest import a_host, seconds
 from vas.testing import run_test
 from vas.ways import all_ways, four_ways
 
@@ -17,5 +17,5 @@ def ways(deadline):
 
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--deadline", type=float, default=600)
+parser.add_argument("--deadline", type=seconds, default=600)
 run_test(ways, parser.parse_args().deadline)

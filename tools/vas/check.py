@@ -14,6 +14,9 @@ import sys
 
 from vas import paths
 
+# How much longer each test may take with --long.
+LONG_TIMES = 5
+
 TIERS = ["unit", "qtest", "local", "rig"]
 TAIL = 25
 
@@ -153,7 +156,7 @@ def main(argv):
     if arguments.list:
         command += ["--list"]
     elif arguments.long:
-        command += ["--timeout-multiplier", "5"]
+        command += ["--timeout-multiplier", str(LONG_TIMES)]
     environment = dict(_meson_environment(), VAS_LONG="1" if arguments.long else "0")
     if arguments.sanitize:
         environment.update(SANITIZED)
