@@ -1,0 +1,97 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""
+A Debian i386's clocksources against QEMU's ACPI PM timer, which counts the host's time: switched
+each second they must not drift more than without a switch.  For some seconds each; ten minutes with
+./vas check --long.
+"""
+
+import re
+import time
+
+from rigtest import (Failure, Guest, LAST_SECONDS, Machine, Switcher, a_host, arguments,
+                     check_log, check_verdict, finish, image, machine_arguments, pace, say,
+                     seconds)
+from vas.debian import disk_arguments
+from vas.testing import LONG
+
+SOURCES = ("kvm-clock", "tsc", "hpet", "acpi_pm")
+CONTROL = "/sys/devices/system/clocksource/clocksource0"
+SECONDS = 600 if LONG else 10
+# An unswitched guest's rate is known well enough after these.
+SECONDS_UNSWITCHED = 120 if LONG else 10
+# Of how far a clock may be off after all switches.
+LIMIT_NS = 1_000_000
+
+
+def drift(guest, port, work):
+    """How far the clock and the PM timer come apart during @work(), and in what time; ns."""
+    guest.start_load(f"--pm-timer {port}")
+    start = len(guest.machine.serial.text())
+    work()
+    check_verdict(*guest.stop_load())
+    found = re.search(r"vas-load: drift (-?\d+) ns in (\d+) ns, uncertainty (\d+) ns",
+                      guest.machine.serial.text()[start:])
+    return [int(number) for number in found.groups()]
+
+
+def switches(switcher, count):
+    """One each second, the last one to KVM."""
+    for _ in range(count // 2):
+        switcher.to("tcg", "a clock")
+        time.sleep(1)
+        switcher.to("kvm", "a clock")
+        time.sleep(1)
+
+
+def check_source(guest, switcher, port, name):
+    guest.command(f"echo {name} > {CONTROL}/current_clocksource")
+    _, current = guest.command(f"cat {CONTROL}/current_clocksource")
+    if current != name:
+        raise Failure(f"the guest does not take {name} for its clocksource, but {current}")
+    alone, alone_time, alone_slack = drift(guest, port, lambda: time.sleep(SECONDS_UNSWITCHED))
+    switched, switched_time, slack = drift(guest, port, lambda: switches(switcher, SECONDS))
+    rate = alone / alone_time
+    slack += alone_slack * switched_time // alone_time
+    excess = switched - rate * switched_time
+    say(f"{name}: {rate * 1e6:+.1f} ppm without a switch; with {SECONDS} in "
+        f"{switched_time / 1e9:.1f} s {excess / 1e3:+.0f} us beyond that "
+        f"(known to {slack / 1e3:.0f} us)")
+    if abs(excess) > LIMIT_NS + slack:
+        raise Failure(f"{name} has drifted by {excess / 1e6:.3f} ms")
+
+
+def test(args):
+    disk = str(image.image_path())
+    with a_host(args.local, args.deadline, [disk]) as host:
+        command = [*machine_arguments(args), *disk_arguments(host, args.disk)]
+        with Machine(command, binary="i386", host=host, name="clocks",
+                     deadline=args.deadline - LAST_SECONDS) as machine:
+            guest = Guest(machine, pace(host))
+            switcher = Switcher(machine, args.accel.startswith("switch"))
+            guest.skip_menu()
+            guest.wait_phase("login", 180)
+            guest.login()
+            say("logged in")
+            _, available = guest.command(f"cat {CONTROL}/available_clocksource")
+            if set(SOURCES) - set(available.split()):
+                raise Failure(f"the guest's clocksources are {available}")
+            _, port = guest.command("grep PM_TMR /proc/ioports")
+            for name in SOURCES:
+                check_source(guest, switcher, "0x" + port.split("-")[0].strip(), name)
+            check_log(guest)
+            _, available = guest.command(f"cat {CONTROL}/available_clocksource")
+            if set(SOURCES) - set(available.split()):
+                raise Failure(f"the guest has given up clocksources: left are {available}")
+            guest.poweroff()
+
+
+def main():
+    parser = arguments(__doc__)
+    parser.add_argument("--deadline", type=seconds, default=600, help="seconds for it all")
+    args = parser.parse_args()
+    finish(lambda: test(args))
+
+
+if __name__ == "__main__":
+    main()

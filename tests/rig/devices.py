@@ -1,0 +1,143 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""
+A Debian i386's devices at work while it is switched: disks at IDE, AHCI, virtio-blk and virtio-scsi,
+the latter two with an iothread each, written and read with requests in flight; frames between an
+e1000 and a virtio-net; a USB tablet.  Each byte, frame and click comes once and in order.
+"""
+
+import re
+import tempfile
+import time
+
+from pathlib import Path
+
+from rigtest import (Failure, Guest, LAST_SECONDS, Machine, Switcher, a_host, arguments,
+                     check_log, check_verdict, finish, image, machine_arguments, pace, say,
+                     seconds)
+
+DISK_BYTES = 1 << 20            # what vas-load --block writes to
+DISKS = {"ide": ["-device", "ide-hd,bus=ide.1,drive=ide"],
+         "ahci": ["-device", "ahci,id=sata", "-device", "ide-hd,bus=sata.0,drive=ahci"],
+         "virtio-blk": ["-object", "iothread,id=thread0",
+                        "-device", "virtio-blk-pci,iothread=thread0,drive=virtio-blk"],
+         "virtio-scsi": ["-object", "iothread,id=thread1",
+                         "-device", "virtio-scsi-pci,iothread=thread1,id=scsi",
+                         "-device", "scsi-hd,bus=scsi.0,drive=virtio-scsi"]}
+OTHERS = ["-netdev", "hubport,id=end0,hubid=0", "-device", "e1000,netdev=end0,romfile=",
+          "-netdev", "hubport,id=end1,hubid=0", "-device", "virtio-net-pci,netdev=end1,romfile=",
+          "-device", "qemu-xhci", "-device", "usb-tablet"]
+# EV_ABS with ABS_X, and EV_KEY with BTN_LEFT, as od shows a struct input_event's end.
+MOVE, BUTTON = "00000003", "01100001"
+
+
+def device_arguments(host, disk, scratch):
+    """The guest's @disk and the devices under test; each has its own copy of the file @scratch."""
+    command = ["-drive", f"file={host.put(disk)},format=raw,if=none,id=boot,snapshot=on",
+               "-device", "virtio-blk-pci,drive=boot,bootindex=0", *OTHERS]
+    path = host.put(str(scratch))
+    for name, device in DISKS.items():
+        command += ["-drive", f"file={path},format=raw,if=none,id={name},snapshot=on", *device]
+    return command
+
+
+def words(guest, line, count, what):
+    """What the shell's command @line prints: @count words."""
+    status, text = guest.command(line, 120)
+    if status or len(text.split()) != count:
+        raise Failure(f"{count} {what} expected, the guest says: {text}")
+    return text.split()
+
+
+def msix_interrupts(guest):
+    """How many the virtio devices have had by MSI-X."""
+    _, text = guest.command("grep virtio /proc/interrupts")
+    if "PCI-MSI" not in text:
+        raise Failure(f"virtio has no MSI-X: {text}")
+    return sum(int(line.split()[1]) for line in text.splitlines())
+
+
+class Clicks:
+    """A tablet that is moved to the right, its button pressed and released in turn."""
+
+    def __init__(self, guest):
+        self._guest = guest
+        self._sent = 0
+
+    @staticmethod
+    def position(number):
+        return number * 256
+
+    def send(self, count):
+        """Each is waited for, as the tablet keeps a few only."""
+        for _ in range(count):
+            self._sent += 1
+            position = self.position(self._sent)
+            self._guest.machine.qmp("input-send-event", {"events": [
+                {"type": "abs", "data": {"axis": "x", "value": position}},
+                {"type": "btn", "data": {"button": "left", "down": self._sent % 2 == 1}}]})
+            self._guest.expect(f"{MOVE} {position:08x}", 60)
+
+    def check(self, text):
+        """@text is all that the guest has read."""
+        moves = [int(value, 16) for value in re.findall(MOVE + " ([0-9a-f]{8})", text)]
+        buttons = [int(value, 16) for value in re.findall(BUTTON + " ([0-9a-f]{8})", text)]
+        numbers = range(1, self._sent + 1)
+        if moves != [self.position(n) for n in numbers] or buttons != [n % 2 for n in numbers]:
+            raise Failure(f"{self._sent} clicks, the guest read {moves} and {buttons}")
+        say(f"{self._sent} clicks")
+
+
+def test(args):
+    disk = str(image.image_path())
+    with tempfile.TemporaryDirectory() as folder, \
+            a_host(args.local, args.deadline, [disk]) as host:
+        scratch = Path(folder) / "scratch.raw"
+        scratch.write_bytes(bytes(DISK_BYTES))
+        command = [*machine_arguments(args), *device_arguments(host, disk, scratch)]
+        with Machine(command, binary="i386", host=host, name="devices",
+                     deadline=args.deadline - LAST_SECONDS) as machine:
+            guest = Guest(machine, pace(host))
+            switcher = Switcher(machine, args.accel.startswith("switch"))
+            guest.skip_menu()
+            guest.wait_phase("login", 180)
+            guest.login()
+            say("logged in")
+            sectors = DISK_BYTES // 512
+            disks = words(guest, f"cd /sys/block; grep -lx {sectors} */size | cut -d/ -f1",
+                          len(DISKS), "disks")
+            links = words(guest, "cd /sys/class/net; ls | grep -v lo", 2, "interfaces")
+            tablet, = words(guest, "cd /sys/class/input; grep -l Tablet event*/device/name | "
+                            "cut -d/ -f1", 1, "tablet")
+            before = msix_interrupts(guest)
+            guest.send(f"od -An -v -tx4 -w16 /dev/input/{tablet} &\n")
+            start = len(machine.serial.text())
+            clicks = Clicks(guest)
+            guest.start_load(" ".join([*(f"--block /dev/{name}" for name in disks),
+                                       "--link " + ",".join(links)]))
+            guest.wait_round(120)
+            for _ in range(args.pairs):
+                clicks.send(2)
+                switcher.to("tcg", "devices at work")
+                clicks.send(2)
+                time.sleep(switcher.window)
+                switcher.to("kvm", "devices at work")
+                guest.wait_round(120)
+            check_verdict(*guest.stop_load())
+            clicks.check(machine.serial.text()[start:])
+            say(f"{msix_interrupts(guest) - before} interrupts by MSI-X")
+            check_log(guest)
+            guest.poweroff()
+            say(f"{len(machine.switches)} switches")
+
+
+def main():
+    parser = arguments(__doc__)
+    parser.add_argument("--pairs", type=int, default=6, help="windows")
+    parser.add_argument("--deadline", type=seconds, default=400, help="seconds for it all")
+    args = parser.parse_args()
+    finish(lambda: test(args))
+
+
+if __name__ == "__main__":
+    main()
