@@ -69,9 +69,7 @@ def test(args):
                      deadline=args.deadline - LAST_SECONDS) as machine:
             guest = Guest(machine, pace(host))
             switcher = Switcher(machine, args.accel.startswith("switch"))
-            guest.skip_menu()
-            guest.wait_phase("login", 180)
-            guest.login()
+            guest.boot()
             say("logged in")
             _, available = guest.command(f"cat {CONTROL}/available_clocksource")
             if set(SOURCES) - set(available.split()):

@@ -92,9 +92,7 @@ def reboot(guest, switcher, bios):
     switcher.to("tcg", "reboot")
     bios.expect("SeaBIOS", 120)
     switcher.to("kvm", "reboot")
-    guest.skip_menu()
-    guest.wait_phase("login", 180)
-    guest.login()
+    guest.boot()
 
 
 def shutdown(guest, switcher):

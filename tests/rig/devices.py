@@ -99,9 +99,7 @@ def test(args):
                      deadline=args.deadline - LAST_SECONDS) as machine:
             guest = Guest(machine, pace(host))
             switcher = Switcher(machine, args.accel.startswith("switch"))
-            guest.skip_menu()
-            guest.wait_phase("login", 180)
-            guest.login()
+            guest.boot()
             say("logged in")
             sectors = DISK_BYTES // 512
             disks = words(guest, f"cd /sys/block; grep -lx {sectors} */size | cut -d/ -f1",

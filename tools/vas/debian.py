@@ -56,6 +56,12 @@ class Guest:
         self.expect(r"Debian i386", 30)
         self.send("\r")
 
+    def boot(self):
+        """From GRUB's menu to the prompt of a shell."""
+        self.skip_menu()
+        self.wait_phase("login", 180)
+        self.login()
+
     def login(self):
         """Log in at the prompt, which has been seen."""
         self.send(image.USER + "\n")

@@ -29,9 +29,7 @@ def arguments(host, accel, smp):
 def boot(machine, in_rig):
     """Up to the load's first report."""
     guest = Guest(machine, pace=4 if in_rig else 1)
-    guest.skip_menu()
-    guest.wait_phase("login", 180)
-    guest.login()
+    guest.boot()
     guest.start_load("--light" if in_rig else "")
     guest.wait_round(120)
     return guest
@@ -59,9 +57,7 @@ class ControlArm(threading.Thread):
                     Machine(arguments(host, "tcg", self._smp), binary="i386", host=host,
                             name="soak-control", deadline=7200) as machine:
                 guest = Guest(machine, pace=8)
-                guest.skip_menu()
-                guest.wait_phase("login", 180)
-                guest.login()
+                guest.boot()
                 guest.start_load("--light")
                 self._end.wait()
                 self._result = verdict(guest)

@@ -87,18 +87,23 @@ enter_user:
     movl    %eax, %es
     iretq
 
-/* void take_interrupts(unsigned spins) */
-    .globl take_interrupts
-take_interrupts:
+    /* What return_to_caller returns to.  RAX: RSP0. */
+    .macro  save_caller
     pushq   %rbx
     pushq   %rbp
     pushq   %r12
     pushq   %r13
     pushq   %r14
     pushq   %r15
-    movq    %rsp, taking_rsp(%rip)
-    leaq    taking_stack_end(%rip), %rax
+    movq    %rsp, caller_rsp(%rip)
+    leaq    other_stack_end(%rip), %rax
     movq    %rax, tss + 4(%rip)     /* RSP0: not the stack that is in use */
+    .endm
+
+/* void take_interrupts(unsigned spins) */
+    .globl take_interrupts
+take_interrupts:
+    save_caller
     movl    %edi, %ecx
     pushq   $USER_DS
     pushq   %rax
@@ -114,15 +119,7 @@ taken:
 /* void run(const Frame *frame) */
     .globl run
 run:
-    pushq   %rbx
-    pushq   %rbp
-    pushq   %r12
-    pushq   %r13
-    pushq   %r14
-    pushq   %r15
-    movq    %rsp, taking_rsp(%rip)
-    leaq    taking_stack_end(%rip), %rax
-    movq    %rax, tss + 4(%rip)     /* RSP0 */
+    save_caller
     movq    %rdi, %rsp
     jmp     restore_and_return
 
@@ -144,7 +141,7 @@ return_to_caller:
     movq    %rdx, FRAME_RIP(%rdi)
     movq    $KERNEL_CS, FRAME_RIP + 8(%rdi)
     movq    $2, FRAME_RIP + 16(%rdi)
-    movq    taking_rsp(%rip), %rdx
+    movq    caller_rsp(%rip), %rdx
     movq    %rdx, FRAME_RIP + 24(%rdi)
     movq    $KERNEL_DS, FRAME_RIP + 32(%rdi)
     movl    $1, %eax
@@ -253,8 +250,8 @@ kernel_stack_end:
 tss:
     .skip   104
     .balign 16
-taking_stack:
+other_stack:
     .skip   4096
-taking_stack_end:
-taking_rsp:
+other_stack_end:
+caller_rsp:
     .skip   8
