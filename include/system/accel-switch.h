@@ -136,6 +136,24 @@ bool x86_switch_cpuid(CPUX86State *env, uint32_t leaf, uint32_t subleaf,
                       uint32_t *ecx, uint32_t *edx);
 
 /**
+ * x86_switch_smm_attributes, x86_switch_smm_flags: a segment's attributes in
+ * the 32-bit SMM state save area, made of SegmentCache.flags, and back
+ *
+ * KVM has them at a descriptor's bits (struct kvm_smm_seg_state_32), TCG 8 bits
+ * lower.  SeaBIOS keeps a copy of the area, by which it leaves SMM much later:
+ * under -accel switch both write it as KVM does.  vCPU thread.
+ */
+static inline uint32_t x86_switch_smm_attributes(uint32_t flags)
+{
+    return (flags & 0xf0ff00) >> (accel_switch_configured() ? 0 : 8);
+}
+
+static inline uint32_t x86_switch_smm_flags(uint32_t attributes)
+{
+    return (attributes << (accel_switch_configured() ? 0 : 8)) & 0xf0ff00;
+}
+
+/**
  * x86_switch_wrmsr, x86_switch_rdmsr: MSRs that TCG itself does not know
  *
  * Keep kvm-clock's MSRs, and fill its page as KVM would; move the TSC.

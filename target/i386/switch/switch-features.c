@@ -9,6 +9,7 @@
 #include "qemu/error-report.h"
 #include "cpu.h"
 #include "cpu-internal.h"
+#include "hw/i386/x86.h"
 #include "system/kvm.h"
 #include "x86-switch.h"
 
@@ -27,6 +28,15 @@ bool x86_switch_check_features(X86CPU *cpu, Error **errp)
         error_setg(errp, "-accel switch does not work with a PMU (pmu=on)");
         return false;
     }
+#ifdef TARGET_X86_64
+    /* TCG would write 64-bit state save areas, and KVM those of 32 bits. */
+    if (!(env->features[FEAT_8000_0001_EDX] & CPUID_EXT2_LM) &&
+        x86_machine_is_smm_enabled(X86_MACHINE(qdev_get_machine()))) {
+        error_setg(errp, "-accel switch does not work with SMM and a CPU"
+                   " without 'lm': use qemu-system-i386, or -machine smm=off");
+        return false;
+    }
+#endif
     for (FeatureWord w = 0; w < FEATURE_WORDS; w++) {
         missing = cpu->filtered_features[w] & env->user_features[w];
         if (!missing) {
