@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 
 from rigtest import (Guest, LAST_SECONDS, Machine, RoundTrips, Switcher, a_host, arguments,
-                     check_log, check_verdict, finish, image, machine_arguments, pace, say,
-                     seconds)
+                     check_log, check_resets, check_verdict, finish, image, machine_arguments,
+                     pace, say, seconds)
 from vas import rigtree
 
 INIT = """#!/bin/sh
@@ -82,6 +82,7 @@ def test(args):
                 guest.expect("woken-42", 60)
                 switcher.to("kvm", "idle")
                 check_log(guest)
+                check_resets(machine)
                 guest.send("poweroff -f\n")
                 status = machine.wait(60 * pace(host))
                 assert status == 0, status

@@ -10,8 +10,8 @@ import re
 import time
 
 from rigtest import (Failure, Guest, LAST_SECONDS, Machine, Switcher, a_host, arguments,
-                     check_log, check_verdict, finish, image, machine_arguments, pace, say,
-                     seconds)
+                     check_log, check_resets, check_verdict, finish, image, machine_arguments,
+                     pace, say, seconds)
 from vas.debian import disk_arguments
 from vas.testing import LONG
 
@@ -78,6 +78,7 @@ def test(args):
             for name in SOURCES:
                 check_source(guest, switcher, "0x" + port.split("-")[0].strip(), name)
             check_log(guest)
+            check_resets(machine)
             _, available = guest.command(f"cat {CONTROL}/available_clocksource")
             if set(SOURCES) - set(available.split()):
                 raise Failure(f"the guest has given up clocksources: left are {available}")

@@ -137,6 +137,7 @@ def test(args):
                     reboot(guest, switcher, bios)
                     check_log(guest)
                 shutdown(guest, switcher)
+                bios.check_boots(1 if args.no_reboot else 2)
             say(f"{len(machine.switches)} switches")
 
 

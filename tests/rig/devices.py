@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 
 from rigtest import (Failure, Guest, LAST_SECONDS, Machine, Switcher, a_host, arguments,
-                     check_log, check_verdict, finish, image, machine_arguments, pace, say,
-                     seconds)
+                     check_log, check_resets, check_verdict, finish, image, machine_arguments,
+                     pace, say, seconds)
 
 DISK_BYTES = 1 << 20            # what vas-load --block writes to
 DISKS = {"ide": ["-device", "ide-hd,bus=ide.1,drive=ide"],
@@ -125,6 +125,7 @@ def test(args):
             clicks.check(machine.serial.text()[start:])
             say(f"{msix_interrupts(guest) - before} interrupts by MSI-X")
             check_log(guest)
+            check_resets(machine)
             guest.poweroff()
             say(f"{len(machine.switches)} switches")
 

@@ -8,8 +8,9 @@ import argparse
 
 from rigtest import a_host, seconds
 from vas import hostile
+from vas.machine import MachineError
 from vas.soak import soak
-from vas.testing import LONG, Payload, expect_equal, run_test, switch_must_wait
+from vas.testing import LONG, Failure, Payload, expect_equal, run_test, switch_must_wait
 
 # payload: switches
 COUNTS = {"pae32": 200, "cross32": 20, "idle16": 200, "soak16": 60, "soak64": 60}
@@ -37,10 +38,24 @@ def smm(host):
             switch_must_wait(guest, accel, "s", "r", "System Management Mode")
 
 
+def smm_without_lm(host):
+    """TCG's area for the state in SMM is that of 64 bits then, and KVM's that of 32."""
+    try:
+        with Payload("told16", "switch,initial=kvm", host=host, name="payloads-smm-lm",
+                     arguments=["-M", "pc,smm=on", "-cpu", "qemu32"]):
+            pass
+    except MachineError as error:
+        if "SMM and a CPU without 'lm'" not in str(error):
+            raise
+        return
+    raise Failure("qemu-system-x86_64 starts with SMM and a CPU without lm")
+
+
 def payloads(deadline):
     with a_host(False, deadline) as host:
         print("told16")
         smm(host)
+        smm_without_lm(host)
         print("told32")
         on_kvm_error(host)
         print("hostile64")

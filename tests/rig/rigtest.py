@@ -108,6 +108,12 @@ class BiosConsole:
     def expect(self, pattern, timeout):
         return self._console.expect(pattern, timeout)
 
+    def check_boots(self, expected):
+        """A guest that was lost and reset boots once more, and may get to its end all the same."""
+        boots = self._console.text().count("Booting from Hard Disk")
+        if boots != expected:
+            raise Failure(f"the guest has booted {boots} times, not {expected}")
+
 
 class Switcher:
     """
@@ -214,6 +220,12 @@ def check_log(guest):
         raise Failure("the guest's kernel log: " + " | ".join(trouble[:5]))
 
 
+def check_resets(machine):
+    """There must have been none: a guest that is lost may be reset, and boot again."""
+    if machine.events("RESET"):
+        raise Failure("the guest was reset")
+
+
 def check_verdict(verdict, checks, failures):
     say(f"the load says: {verdict}, {checks} checks")
     if verdict != "pass" or failures or not checks:
@@ -237,5 +249,5 @@ def finish(test):
 
 
 __all__ = ["BiosConsole", "Failure", "Guest", "LAST_SECONDS", "Machine", "RoundTrips", "Skip",
-           "Switcher", "a_host", "arguments", "check_log", "check_verdict", "finish", "image",
+           "Switcher", "a_host", "arguments", "check_log", "check_resets", "check_verdict", "finish", "image",
            "machine_arguments", "pace", "say", "seconds"]
