@@ -132,24 +132,31 @@ static void stop_rtc(void)
     rtc(RTC_C);
 }
 
-/* The argument is what the configuration has beside the route. */
+/*
+ * The argument is what the configuration has beside the route.  A one-shot is
+ * enabled before it is given its time, which may pass meanwhile.
+ */
 static void start_hpet(const Timer *timer)
 {
+    uint64_t config = timer->argument | HPET_ROUTE(hpet_pin);
     uint64_t count = timer->period / hpet_ns_per_count;
 
     ioapic_write(IOAPIC_REDIRECTION(hpet_pin), VECTOR_HPET);
-    *HPET(HPET_TIMER(0)) = timer->argument;
-    *HPET(HPET_COMPARATOR(0)) = *HPET(HPET_COUNTER) + count;
-    if (timer->argument & HPET_PERIODIC) {
+    if (config & HPET_PERIODIC) {
+        *HPET(HPET_TIMER(0)) = config;
+        *HPET(HPET_COMPARATOR(0)) = *HPET(HPET_COUNTER) + count;
         *HPET(HPET_COMPARATOR(0)) = count;
+        *HPET(HPET_TIMER(0)) = (config & ~HPET_SET_VALUE) | HPET_ENABLED;
+    } else {
+        *HPET(HPET_COMPARATOR(0)) = UINT64_MAX;
+        *HPET(HPET_TIMER(0)) = config | HPET_ENABLED;
+        *HPET(HPET_COMPARATOR(0)) = *HPET(HPET_COUNTER) + count;
     }
-    *HPET(HPET_TIMER(0)) = (timer->argument & ~HPET_SET_VALUE) |
-                           HPET_ENABLED | HPET_ROUTE(hpet_pin);
 }
 
 static void stop_hpet(void)
 {
-    *HPET(HPET_TIMER(0)) = 0;
+    hpet_stop(0, hpet_pin);
     ioapic_write(IOAPIC_REDIRECTION(hpet_pin), IOAPIC_MASKED);
 }
 

@@ -39,4 +39,13 @@ static inline uint64_t hpet_ns(void)
     return *HPET(HPET_COUNTER) * hpet_ns_per_count;
 }
 
+/*
+ * Stop timer @n.  It keeps its @pin: when QEMU's expires disabled, the pin is
+ * lowered, and pin 0 is the PIT's, too, whose next update then is an edge more.
+ */
+static inline void hpet_stop(int n, uint32_t pin)
+{
+    *HPET(HPET_TIMER(n)) = HPET_ROUTE(pin);
+}
+
 #endif

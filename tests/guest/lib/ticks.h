@@ -9,6 +9,8 @@
 #include "lib/long.h"
 #include "lib/hpet.h"
 
+#define WITNESS         2
+#define WITNESS_PIN     23
 #define PERIODS         3
 #define SPINS           100
 
@@ -37,27 +39,27 @@ static inline void wait_ticks(uint32_t count)
  */
 static inline void witness_start(uint64_t period)
 {
-    uint64_t config = HPET_LEVEL | HPET_PERIODIC | HPET_ROUTE(23);
+    uint64_t config = HPET_LEVEL | HPET_PERIODIC | HPET_ROUTE(WITNESS_PIN);
     uint64_t count = period / hpet_ns_per_count;
 
-    *HPET(HPET_TIMER(2)) = config | HPET_SET_VALUE;
-    *HPET(HPET_COMPARATOR(2)) = *HPET(HPET_COUNTER) + count;
-    *HPET(HPET_COMPARATOR(2)) = count;
-    *HPET(HPET_TIMER(2)) = config;
+    *HPET(HPET_TIMER(WITNESS)) = config | HPET_SET_VALUE;
+    *HPET(HPET_COMPARATOR(WITNESS)) = *HPET(HPET_COUNTER) + count;
+    *HPET(HPET_COMPARATOR(WITNESS)) = count;
+    *HPET(HPET_TIMER(WITNESS)) = config;
 }
 
 static inline void witness_stop(void)
 {
-    *HPET(HPET_TIMER(2)) = 0;
-    *HPET(HPET_STATUS) = 1 << 2;
+    hpet_stop(WITNESS, WITNESS_PIN);
+    *HPET(HPET_STATUS) = 1 << WITNESS;
 }
 
 static inline bool witness_ticked(void)
 {
-    bool ticked = *HPET(HPET_STATUS) & 1 << 2;
+    bool ticked = *HPET(HPET_STATUS) & 1 << WITNESS;
 
     if (ticked) {
-        *HPET(HPET_STATUS) = 1 << 2;
+        *HPET(HPET_STATUS) = 1 << WITNESS;
     }
     return ticked;
 }
