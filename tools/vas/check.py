@@ -103,6 +103,12 @@ def _name(entry):
     return entry["name"].split(" / ")[-1].split(":")[-1]
 
 
+def _why(output):
+    """The sentence of a test's @output that says what failed, or its last line."""
+    lines = output.splitlines() or ["no output"]
+    return ([line for line in lines if line.startswith("FAIL: ")] or lines)[-1]
+
+
 def summarize(entries):
     """Print what came out; returns whether nothing failed."""
     passed = [e for e in entries if e["result"] in ("OK", "EXPECTEDFAIL")]
@@ -110,9 +116,8 @@ def summarize(entries):
     failed = [e for e in entries if e not in passed and e not in skipped]
     # First what matters, whoever keeps a part of the output alone.
     for entry in failed:
-        last = (entry["output"].splitlines() or ["no output"])[-1]
         print(f"FAILED {_name(entry)} ({entry['result'].lower()}, "
-              f"{entry['duration']:.0f} s): {last}")
+              f"{entry['duration']:.0f} s): {_why(entry['output'])}")
     for entry in failed:
         print(f"\n{_name(entry)}:")
         for line in entry["output"].splitlines()[-TAIL:]:
