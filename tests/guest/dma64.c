@@ -7,6 +7,7 @@
  * what it writes is the machine's UUID: 8 bytes of code, then an entry for the
  * frame OTHER.
  */
+#include "lib/code.h"
 #include "lib/long.h"
 
 #define FW_CFG_DMA_HIGH 0x514
@@ -22,8 +23,6 @@
 #define OTHER           0x1001000ull    /* as the UUID has it */
 
 #define CODE            16
-#define MOV_EAX         0xb8
-#define RET             0xc3
 #define WRITTEN         0x0ddc0de5
 #define FROM_DEVICE     0x11223344      /* as the UUID has it */
 #define NUMBER          0xf00d0000
@@ -62,40 +61,24 @@ static void device_writes(unsigned first, uint64_t address)
     transfer(DMA_READ, 8, address);
 }
 
-static uint32_t call(uint64_t address)
-{
-    return ((uint32_t (*)(void))address)();
-}
-
-static void write_code(uint64_t address)
-{
-    volatile uint8_t *code = (void *)address;
-
-    code[0] = MOV_EAX;
-    for (int i = 0; i < 4; i++) {
-        code[1 + i] = (uint32_t)WRITTEN >> 8 * i;
-    }
-    code[5] = RET;
-}
-
 static void check_code(void)
 {
-    write_code(FRAME + CODE);
-    verify("code", WRITTEN, call(WINDOW + CODE));
+    write_function(FRAME + CODE, WRITTEN);
+    verify("code", WRITTEN, call_function(WINDOW + CODE));
     device_writes(0, FRAME + CODE);
-    verify("code from the device", FROM_DEVICE, call(WINDOW + CODE));
-    write_code(WINDOW + CODE);
-    verify("code, written again", WRITTEN, call(WINDOW + CODE));
+    verify("code from the device", FROM_DEVICE, call_function(WINDOW + CODE));
+    write_function(WINDOW + CODE, WRITTEN);
+    verify("code, written again", WRITTEN, call_function(WINDOW + CODE));
     ask_switch();
     device_writes(0, FRAME + CODE);
     verify("code from the device after a switch", FROM_DEVICE,
-           call(WINDOW + CODE));
-    write_code(FRAME + CODE);
-    verify("code, written once more", WRITTEN, call(WINDOW + CODE));
+           call_function(WINDOW + CODE));
+    write_function(FRAME + CODE, WRITTEN);
+    verify("code, written once more", WRITTEN, call_function(WINDOW + CODE));
     device_writes(0, FRAME + CODE);
     ask_switch();
     verify("code from the device before a switch", FROM_DEVICE,
-           call(WINDOW + CODE));
+           call_function(WINDOW + CODE));
     ask_switch();
 }
 

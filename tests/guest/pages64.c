@@ -6,6 +6,7 @@
  *
  * The machine's CPU has 1 GiB pages, and RAM at 1 GiB.
  */
+#include "lib/code.h"
 #include "lib/fault.h"
 
 #define P               0x001
@@ -27,9 +28,6 @@
 #define MIB2            0x200000ull
 #define GIB1            0x40000000ull
 
-/* mov $imm32, %eax; ret */
-#define MOV_EAX         0xb8
-#define RET             0xc3
 #define CODE            16              /* behind a frame's number */
 #define NUMBER          0xf00d0000
 #define RETURNS         0xc0de0000
@@ -125,16 +123,10 @@ static void map(const Size *size, int frame, uint64_t flags)
 
 static void fill(const Size *size, int frame)
 {
-    volatile uint8_t *code = (void *)(size->linear + size->offset + CODE);
-
     map(size, frame, RW);
     flush(size);
     store(size, NUMBER + frame);
-    code[0] = MOV_EAX;
-    for (int i = 0; i < 4; i++) {
-        code[1 + i] = (RETURNS + frame) >> 8 * i;
-    }
-    code[5] = RET;
+    write_function(size->linear + size->offset + CODE, RETURNS + frame);
 }
 
 static void setup(void)

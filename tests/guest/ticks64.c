@@ -7,6 +7,7 @@
  * served.  The ACPI PM timer and the HPET agree.  The machine is a q35: its
  * HPET has pins of its own at the IOAPIC.
  */
+#include "lib/pci.h"
 #include "lib/ticks.h"
 #include <stddef.h>
 
@@ -35,11 +36,10 @@
 
 #define IOAPIC_MASKED   0x10000
 
-#define PCI_ADDRESS     0xcf8
-#define PCI_DATA        0xcfc
 /* ICH9's LPC bridge, 00:1f.0. */
-#define ICH9_PMBASE     0x8000f840
-#define ICH9_ACPI_CNTL  0x8000f844
+#define ICH9_LPC        0x1f
+#define ICH9_PMBASE     0x40
+#define ICH9_ACPI_CNTL  0x44
 #define ICH9_ACPI_EN    0x80
 #define PM_BASE         0x600
 #define PM_TIMER        (PM_BASE + 8)
@@ -49,6 +49,7 @@
 #define VECTOR_RTC      (VECTOR_PIT + 8)
 #define VECTOR_HPET     0x51
 
+#define HPET_FAR        (1ull << 40)
 #define ONE_SHOT        (5 * MS)
 #define EARLY           (10 * US)
 /* What may be wrong with a periodic one. */
@@ -148,7 +149,7 @@ static void start_hpet(const Timer *timer)
         *HPET(HPET_COMPARATOR(0)) = count;
         *HPET(HPET_TIMER(0)) = (config & ~HPET_SET_VALUE) | HPET_ENABLED;
     } else {
-        *HPET(HPET_COMPARATOR(0)) = UINT64_MAX;
+        *HPET(HPET_COMPARATOR(0)) = *HPET(HPET_COUNTER) + HPET_FAR;
         *HPET(HPET_TIMER(0)) = config | HPET_ENABLED;
         *HPET(HPET_COMPARATOR(0)) = *HPET(HPET_COUNTER) + count;
     }
@@ -306,10 +307,8 @@ static void setup(void)
     while (!(pins >> hpet_pin & 1) || hpet_pin < 16) {
         hpet_pin++;
     }
-    outl(PCI_ADDRESS, ICH9_PMBASE);
-    outl(PCI_DATA, PM_BASE | 1);
-    outl(PCI_ADDRESS, ICH9_ACPI_CNTL);
-    outl(PCI_DATA, ICH9_ACPI_EN);
+    pci_write(ICH9_LPC, 0, ICH9_PMBASE, PM_BASE | 1);
+    pci_write(ICH9_LPC, 0, ICH9_ACPI_CNTL, ICH9_ACPI_EN);
 }
 
 void kernel_main(void)
