@@ -9,7 +9,9 @@ import socket
 import tempfile
 import time
 
+from vas.host import LocalHost
 from vas.machine import Machine, QMPError
+from vas.screen import screen
 from vas.testing import (PLAIN_KVM, Failure, Payload, Skip, expect_equal, expect_error, gdb_command,
                          main, need_kvm, payload_arguments, switch_must_wait)
 
@@ -424,6 +426,13 @@ def coalesced_control():
     raise Failure("coalesced-mmio was left out, and no write was missed")
 
 
+def screen_shown():
+    """What one accelerator draws is shown under the other."""
+    need_kvm()
+    with LocalHost() as host:
+        screen(host, laps=10)
+
+
 def foreign_features():
     """
     A KVM that doesn't hide what the guest's CPU model lacks: a guest that uses it can't be switched,
@@ -512,7 +521,7 @@ CASES = {"surface": surface, "same": same, "unknown": unknown, "plain": plain,
          "incoming": incoming, "migrating": migrating, "migrating-tcg": migrating_tcg,
          "dirty-rate": dirty_rate, "balloon": balloon, "a20": a20,
          "port": port, "null-segment": null_segment, "ferr": ferr, "coalesced": coalesced,
-         "coalesced-control": coalesced_control, "foreign-features": foreign_features,
+         "coalesced-control": coalesced_control, "screen": screen_shown, "foreign-features": foreign_features,
          "unplug": unplug, "shut-down": shut_down,
          "reset": reset, "options": options, "streams": streams, "debugger": debugger}
 

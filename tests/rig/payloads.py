@@ -9,6 +9,7 @@ import argparse
 from rigtest import a_host, seconds
 from vas import hostile
 from vas.machine import MachineError
+from vas.screen import screen
 from vas.soak import soak
 from vas.testing import LONG, Failure, Payload, expect_equal, run_test, switch_must_wait
 
@@ -58,6 +59,8 @@ def payloads(deadline):
         smm_without_lm(host)
         print("told32")
         on_kvm_error(host)
+        print("vga64")
+        screen(host)
         print("hostile64")
         hostile.registers(host, xsave=True)
         hostile.fuzz(steps=200 if LONG else 20, host=host)

@@ -77,9 +77,17 @@ class Host:
         """Make our file @path available on the host; returns its path there."""
         raise NotImplementedError
 
-    def read(self, path):
-        """The text of the host's own file @path, such as one of /proc."""
+    def scratch(self, name):
+        """The path of a file that the host may have by the @name, its own until close()."""
         raise NotImplementedError
+
+    def read_bytes(self, path):
+        """The contents of the host's own file @path."""
+        raise NotImplementedError
+
+    def read(self, path):
+        """Likewise, of a text file such as one of /proc."""
+        return self.read_bytes(path).decode(errors="replace")
 
     def listener(self, name):
         """A Listener not in use yet.  @name is a word such as "qmp" or "serial"."""
@@ -114,9 +122,12 @@ class LocalHost(Host):
     def put(self, path):
         return os.path.abspath(path)
 
-    def read(self, path):
+    def scratch(self, name):
+        return os.path.join(self._directory, name)
+
+    def read_bytes(self, path):
         try:
-            with open(path, encoding="utf-8", errors="replace") as file:
+            with open(path, "rb") as file:
                 return file.read()
         except OSError as error:
             raise HostError(str(error)) from error

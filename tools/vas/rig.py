@@ -408,15 +408,18 @@ class RigHost(Host):
             self._there[path] = stamp
         return path
 
-    def read(self, path):
-        status, text = self._try(self._rig.run, ["cat", path])
+    def scratch(self, name):
+        return f"/run/vas/{name}{os.getpid()}-{id(self)}"
+
+    def read_bytes(self, path):
+        status, data = self._try(self._rig.run, ["cat", path])
         if status:
             raise HostError(f"{path} can't be read in the rig")
-        return text.decode(errors="replace")
+        return data
 
     def listener(self, name):
         self._count += 1
-        return RigListener(self._rig, f"/run/vas/{name}{os.getpid()}-{id(self)}-{self._count}")
+        return RigListener(self._rig, f"{self.scratch(name)}-{self._count}")
 
     def close(self):
         pass
