@@ -52,11 +52,25 @@ def smm_without_lm(host):
     raise Failure("qemu-system-x86_64 starts with SMM and a CPU without lm")
 
 
+def pku_without_xsave(host):
+    """KVM shows PKRU in an XSAVE area only."""
+    try:
+        with Payload("soak64", "switch,initial=kvm", host=host, name="payloads-pku",
+                     arguments=["-cpu", "qemu64,+pku"]):
+            pass
+    except MachineError as error:
+        if "with 'pku' and without 'xsave'" not in str(error):
+            raise
+        return
+    raise Failure("qemu-system-x86_64 starts with PKU and without XSAVE")
+
+
 def payloads(deadline):
     with a_host(False, deadline) as host:
         print("told16")
         smm(host)
         smm_without_lm(host)
+        pku_without_xsave(host)
         print("told32")
         on_kvm_error(host)
         print("vga64")

@@ -52,10 +52,12 @@ static void convert_fp_to_kvm(CPUX86State *env)
     convert_x87_order(env, false);
     /*
      * TCG does not keep XSTATE_BV; a component that is not in it would be
-     * put in its initial state (C10).
+     * put in its initial state (C10).  One that XCR0 turns off stays: PKRU is
+     * in use with CR4.PKE alone.
      */
     if (!switch_omits(SWITCH_FIXUP_XSTATE_BV)) {
-        env->xstate_bv |= env->xcr0 | XSTATE_FP_MASK | XSTATE_SSE_MASK;
+        env->xstate_bv |= env->features[FEAT_XSAVE_XCR0_LO] | XSTATE_FP_MASK |
+                          XSTATE_SSE_MASK;
     }
 }
 

@@ -37,6 +37,13 @@ bool x86_switch_check_features(X86CPU *cpu, Error **errp)
         return false;
     }
 #endif
+    /* KVM shows PKRU in the XSAVE area alone, of what the guest's has. */
+    if ((env->features[FEAT_7_0_ECX] & CPUID_7_0_ECX_PKU) &&
+        !(env->features[FEAT_XSAVE_XCR0_LO] & XSTATE_PKRU_MASK)) {
+        error_setg(errp, "-accel switch does not work with a CPU with 'pku'"
+                   " and without 'xsave'");
+        return false;
+    }
     for (FeatureWord w = 0; w < FEATURE_WORDS; w++) {
         missing = cpu->filtered_features[w] & env->user_features[w];
         if (!missing) {
@@ -124,6 +131,26 @@ static uint32_t x86_switch_mirror(uint32_t reg, uint32_t bit, bool on)
     return on ? reg | bit : reg & ~bit;
 }
 
+/*
+ * Of these leaves a level that is not there still has its number and the
+ * x2APIC ID (SDM vol. 2, CPUID; kernel: kvm_cpuid()).
+ */
+static void x86_switch_cpuid_topology(const struct kvm_cpuid2 *table,
+                                      uint32_t leaf, uint32_t subleaf,
+                                      uint32_t *ecx, uint32_t *edx)
+{
+    const struct kvm_cpuid_entry2 *e;
+
+    if (leaf != 0xb && leaf != 0x1f) {
+        return;
+    }
+    e = x86_switch_find_cpuid(table, leaf, 1);
+    if (e) {
+        *ecx = subleaf & 0xff;
+        *edx = e->edx;
+    }
+}
+
 bool x86_switch_cpuid(CPUX86State *env, uint32_t leaf, uint32_t subleaf,
                       uint32_t *eax, uint32_t *ebx,
                       uint32_t *ecx, uint32_t *edx)
@@ -144,6 +171,7 @@ bool x86_switch_cpuid(CPUX86State *env, uint32_t leaf, uint32_t subleaf,
     *ecx = e ? e->ecx : 0;
     *edx = e ? e->edx : 0;
     if (!e) {
+        x86_switch_cpuid_topology(sc->cpuid, leaf, subleaf, ecx, edx);
         return true;
     }
 
