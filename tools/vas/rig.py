@@ -168,7 +168,7 @@ class Rig:
     def _launch(self, smp, mem, deadline, cmdline, extra):
         qmp = self.directory / "qmp"
         argv = [outer_qemu(), "-accel", "tcg,thread=multi,tb-size=512",
-                "-M", "q35,vmport=off", "-cpu", "EPYC,+svm,+npt",
+                "-M", "q35,vmport=off", "-cpu", "EPYC,+svm,+npt,+umip,+pku",
                 "-smp", str(smp), "-m", str(mem), "-nodefaults", "-no-user-config",
                 "-display", "none", "-no-reboot",
                 "-kernel", str(self._vmlinuz), "-initrd", str(self.directory / "initrd"),
