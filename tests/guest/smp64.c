@@ -8,25 +8,13 @@
  * and while they are held back; NMIs; locked instructions of both.
  */
 #include "lib/hpet.h"
-#include "smp64.h"
+#include "lib/smp.h"
 
-#define AP_ID           1
 #define APIC_LDR        0x0d0
 #define APIC_DFR        0x0e0
-#define LAPIC_ICR_HIGH  0x310
-
-#define ICR_FIXED       0x00000
-#define ICR_NMI         0x00400
-#define ICR_INIT        0x04500
-#define ICR_STARTUP     0x04600
-#define ICR_LOGICAL     0x00800
-#define ICR_SELF        0x40000
-#define ICR_ALL         0x80000
-#define ICR_OTHERS      0xc0000
 
 #define VECTOR_LOW      0x41
 #define VECTOR_HIGH     0x51
-
 
 #define VCPUS           2
 #define MAX_SEEN        8
@@ -131,12 +119,6 @@ static bool wait(const volatile uint32_t *value, uint32_t wanted)
     return true;
 }
 
-static void send(unsigned cpu, uint32_t command)
-{
-    *lapic(LAPIC_ICR_HIGH) = (command & ICR_LOGICAL ? 1u << cpu : cpu) << 24;
-    *lapic(LAPIC_ICR) = command;
-}
-
 static void forget(void)
 {
     seen[0].count = 0;
@@ -146,7 +128,7 @@ static void forget(void)
 static void give(Order next)
 {
     order = next;
-    send(AP_ID, ICR_FIXED | VECTOR_LOW);
+    send_ipi(AP_ID, ICR_FIXED | VECTOR_LOW);
     verify("the other vCPU obeys", true, wait(&doing, next));
 }
 
@@ -178,15 +160,27 @@ static void expect(unsigned cpu, const char *what, uint32_t count,
     }
 }
 
+/* Likewise: whichever of the two vCPUs it is, and no other after it. */
+static bool wait_for_one(void)
+{
+    uint64_t end = hpet_ns() + 10 * SECOND;
+
+    while (seen[0].count + seen[1].count == 0 && hpet_ns() < end) {
+        take_interrupts(SPINS);
+    }
+    take_interrupts(SPINS);
+    return seen[0].count + seen[1].count == 1;
+}
+
 static void start(bool switch_between)
 {
     uint32_t before = starts;
 
     order = AP_HALT;
     doing = -1;
-    send(AP_ID, ICR_INIT);
+    send_ipi(AP_ID, ICR_INIT);
     ask_switch();
-    send(AP_ID, ICR_STARTUP | AP_PAGE >> 12);
+    send_ipi(AP_ID, ICR_STARTUP | AP_PAGE >> 12);
     if (switch_between) {
         ask_switch();
     }
@@ -198,29 +192,33 @@ static void start(bool switch_between)
 static void check_fixed(Order state)
 {
     settle(state);
-    send(AP_ID, ICR_FIXED | VECTOR_HIGH);
+    send_ipi(AP_ID, ICR_FIXED | VECTOR_HIGH);
     ask_switch();
     expect(1, "fixed", 1, VECTOR_HIGH, 0);
     forget();
-    send(1, ICR_LOGICAL | VECTOR_HIGH);
+    send_ipi(1 << 1, ICR_LOGICAL | VECTOR_HIGH);
     ask_switch();
     expect(1, "by logical destination", 1, VECTOR_HIGH, 0);
     forget();
-    send(0, ICR_OTHERS | VECTOR_LOW);
+    send_ipi(3, ICR_LOGICAL | ICR_LOWEST | VECTOR_LOW);
+    ask_switch();
+    verify("lowest priority, to one", true, wait_for_one());
+    forget();
+    send_ipi(0, ICR_OTHERS | VECTOR_LOW);
     ask_switch();
     expect(1, "to all others", 1, VECTOR_LOW, 0);
     verify("not to itself", 0, seen[0].count);
     forget();
-    send(0, ICR_ALL | VECTOR_HIGH);
+    send_ipi(0, ICR_ALL | VECTOR_HIGH);
     ask_switch();
     expect(1, "to all", 1, VECTOR_HIGH, 0);
     expect(0, "to all, itself", 1, VECTOR_HIGH, 0);
     forget();
-    send(0, ICR_SELF | VECTOR_LOW);
+    send_ipi(0, ICR_SELF | VECTOR_LOW);
     ask_switch();
     expect(0, "to itself", 1, VECTOR_LOW, 0);
     forget();
-    send(AP_ID, ICR_NMI);
+    send_ipi(AP_ID, ICR_NMI);
     ask_switch();
     expect(1, "NMI", 1, VECTOR_NMI, 0);
     forget();
@@ -230,12 +228,12 @@ static void check_held(void)
 {
     settle(AP_HALT);
     order = AP_HOLD;
-    send(AP_ID, ICR_FIXED | VECTOR_LOW);
+    send_ipi(AP_ID, ICR_FIXED | VECTOR_LOW);
     verify("holds", true, wait(&doing, AP_HOLD));
     forget();
-    send(AP_ID, ICR_FIXED | VECTOR_LOW);
-    send(AP_ID, ICR_FIXED | VECTOR_HIGH);
-    send(AP_ID, ICR_FIXED | VECTOR_LOW);
+    send_ipi(AP_ID, ICR_FIXED | VECTOR_LOW);
+    send_ipi(AP_ID, ICR_FIXED | VECTOR_HIGH);
+    send_ipi(AP_ID, ICR_FIXED | VECTOR_LOW);
     ask_switch();
     verify("held back", 0, seen[1].count);
     order = AP_SPIN;
@@ -244,7 +242,7 @@ static void check_held(void)
     forget();
     order = AP_HOLD;
     verify("holds again", true, wait(&doing, AP_HOLD));
-    send(AP_ID, ICR_NMI);
+    send_ipi(AP_ID, ICR_NMI);
     ask_switch();
     expect(1, "NMI, whatever IF", 1, VECTOR_NMI, 0);
     forget();
@@ -255,7 +253,7 @@ static void check_locked(void)
     settle(AP_HALT);
     shared = 0;
     order = AP_COUNT;
-    send(AP_ID, ICR_FIXED | VECTOR_LOW);
+    send_ipi(AP_ID, ICR_FIXED | VECTOR_LOW);
     add(INCREMENTS / 2);
     ask_switch();
     add(INCREMENTS / 2);
@@ -272,9 +270,7 @@ void kernel_main(void)
     outb(0x21, 0xff);
     local_apic(0);
     hpet_start();
-    for (uint32_t i = 0; i < ap_end - ap_begin; i++) {
-        ((volatile uint8_t *)AP_PAGE)[i] = ap_begin[i];
-    }
+    copy_ap_code();
     for (;;) {
         start(true);
         check_fixed(AP_HALT);

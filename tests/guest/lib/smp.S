@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Where smp64's second vCPU begins: in real mode, at the start of a page below
+ * Where the second vCPU begins: in real mode, at the start of a page below
  * 1 MiB, to which this is copied.  From there to long mode in one step.
  */
-#include "smp64.h"
+#include "lib/smp.h"
 
     .text
     .globl ap_begin
