@@ -3,7 +3,8 @@
 """
 A Debian i386's devices at work while it is switched: disks at IDE, AHCI, virtio-blk and virtio-scsi,
 the latter two with an iothread each, written and read with requests in flight; frames between an
-e1000 and a virtio-net; a USB tablet.  Each byte, frame and click comes once and in order.
+e1000 and a virtio-net; a USB tablet.  Each byte, frame and click comes once and in order.  And a
+balloon, which takes memory in one window and gives it back in the next.
 """
 
 import re
@@ -26,7 +27,10 @@ DISKS = {"ide": ["-device", "ide-hd,bus=ide.1,drive=ide"],
                          "-device", "scsi-hd,bus=scsi.0,drive=virtio-scsi"]}
 OTHERS = ["-netdev", "hubport,id=end0,hubid=0", "-device", "e1000,netdev=end0,romfile=",
           "-netdev", "hubport,id=end1,hubid=0", "-device", "virtio-net-pci,netdev=end1,romfile=",
-          "-device", "qemu-xhci", "-device", "usb-tablet"]
+          "-device", "qemu-xhci", "-device", "usb-tablet", "-device", "virtio-balloon-pci"]
+MIB = 1 << 20
+# What the balloon leaves of the guest's memory, in turn.
+MEMORY = (200 * MIB, 256 * MIB)
 # EV_ABS with ABS_X, and EV_KEY with BTN_LEFT, as od shows a struct input_event's end.
 MOVE, BUTTON = "00000003", "01100001"
 
@@ -88,6 +92,16 @@ class Clicks:
         say(f"{self._sent} clicks")
 
 
+def wait_balloon(guest, size):
+    """Until the balloon leaves @size bytes."""
+    end = time.monotonic() + 30 * guest.pace
+    while guest.machine.qmp("query-balloon")["actual"] != size:
+        if time.monotonic() > end:
+            raise Failure(f"the balloon leaves {guest.machine.qmp('query-balloon')['actual']} "
+                          f"bytes, not {size}")
+        time.sleep(0.1)
+
+
 def test(args):
     disk = str(image.image_path())
     with tempfile.TemporaryDirectory() as folder, \
@@ -114,12 +128,15 @@ def test(args):
             guest.start_load(" ".join([*(f"--block /dev/{name}" for name in disks),
                                        "--link " + ",".join(links)]))
             guest.wait_round(120)
-            for _ in range(args.pairs):
+            for pair in range(args.pairs):
+                size = MEMORY[pair % 2]
                 clicks.send(2)
+                machine.qmp("balloon", value=size)
                 switcher.to("tcg", "devices at work")
                 clicks.send(2)
                 time.sleep(switcher.window)
                 switcher.to("kvm", "devices at work")
+                wait_balloon(guest, size)
                 guest.wait_round(120)
             check_verdict(*guest.stop_load())
             clicks.check(machine.serial.text()[start:])
