@@ -59,6 +59,8 @@ def arguments(description, accel="switch,initial=kvm"):
     parser.add_argument("--cpu", help="QEMU's -cpu, if not its default")
     parser.add_argument("--roundtrip", action="store_true",
                         help="also make a round trip (x-accel-roundtrip) every 200 ms")
+    parser.add_argument("--cmdline", default="",
+                        help="more for the rig's kernel, such as tsc=unstable")
     parser.add_argument("--disk", default="virtio", help="QEMU's if= of the image")
     return parser
 
@@ -71,7 +73,7 @@ def machine_arguments(args):
 
 
 @contextlib.contextmanager
-def a_host(local, deadline, disks=(), files=()):
+def a_host(local, deadline, disks=(), files=(), cmdline=""):
     """A Host with a KVM for 32-bit guests."""
     if local:
         usable, why = kvmprobe.probe()
@@ -80,7 +82,7 @@ def a_host(local, deadline, disks=(), files=()):
         with LocalHost() as host:
             yield host
         return
-    with Rig(disks=disks, files=files, deadline=deadline) as rig:
+    with Rig(disks=disks, files=files, deadline=deadline, cmdline=cmdline) as rig:
         say(f"the rig is up after {rig.boot_seconds:.1f} s, its console: {rig.console}")
         yield RigHost(rig)
 

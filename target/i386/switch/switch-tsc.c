@@ -11,6 +11,7 @@
 #include "qapi/error.h"
 #include "qemu/timer.h"
 #include "system/kvm.h"
+#include "system/reset.h"
 #include "system/runstate.h"
 #include "x86-switch.h"
 
@@ -97,10 +98,39 @@ static int x86_switch_read_tsc_msr(CPUState *cs, int64_t *offset)
     return 0;
 }
 
+/*
+ * Where the host's TSC is not stable, KVM has the guest's stand still from the
+ * vCPU's last entry to its next one, when it is set forward, at the least to
+ * what it would be by the host's clock since it was last set (kernel:
+ * kvm_arch_vcpu_load(), kvm_guest_time_update()).  Without a next entry that is
+ * left to us.  By what KVM has it too far forward, it has read the two clocks
+ * of the host apart; that must not add up from switch to switch, and it does
+ * not go back either.
+ */
+static int x86_switch_export_moving_tsc(CPUState *cs, X86SwitchCPU *sc)
+{
+    int64_t too_far = cpu_env(cs)->tsc_khz;     /* 1 ms */
+    int64_t first, second;
+    int ret = x86_switch_tsc_attr(cs, KVM_GET_DEVICE_ATTR, &first);
+
+    if (ret == 0) {
+        ret = x86_switch_tsc_attr(cs, KVM_GET_DEVICE_ATTR, &second);
+    }
+    if (ret < 0) {
+        return ret;
+    }
+    sc->tsc_least = cpu_get_host_ticks() + second;
+    if (first == second || !sc->tsc_offset_given ||
+        second - sc->tsc_offset > too_far) {
+        sc->tsc_offset = second;
+    }
+    return 0;
+}
+
 int x86_switch_export_tsc(CPUState *cs, X86SwitchCPU *sc)
 {
     return sc->has_tsc_offset_attr
-           ? x86_switch_tsc_attr(cs, KVM_GET_DEVICE_ATTR, &sc->tsc_offset)
+           ? x86_switch_export_moving_tsc(cs, sc)
            : x86_switch_read_tsc_msr(cs, &sc->tsc_offset);
 }
 
@@ -110,10 +140,29 @@ int x86_switch_export_tsc(CPUState *cs, X86SwitchCPU *sc)
  */
 int x86_switch_import_tsc(CPUState *cs, X86SwitchCPU *sc)
 {
+    int ret;
+
     if (!sc->has_tsc_offset_attr || switch_omits(SWITCH_FIXUP_TSC_OFFSET)) {
         return 0;
     }
-    return x86_switch_tsc_attr(cs, KVM_SET_DEVICE_ATTR, &sc->tsc_offset);
+    ret = x86_switch_tsc_attr(cs, KVM_SET_DEVICE_ATTR, &sc->tsc_offset);
+    sc->tsc_offset_given = ret == 0;
+    return ret;
+}
+
+/* QEMU sets the TSC at a reset, and when it loads the machine's state. */
+void x86_switch_forget_tsc(void)
+{
+    CPUState *cs;
+
+    CPU_FOREACH(cs) {
+        x86_switch_cpu(cs)->tsc_offset_given = false;
+    }
+}
+
+static void x86_switch_reset_tsc(void *opaque)
+{
+    x86_switch_forget_tsc();
 }
 
 bool x86_switch_tsc_offset_moves(CPUState *cs)
@@ -140,6 +189,7 @@ void x86_switch_use_loaded_tsc(void)
     tsc_loaded = false;
     CPU_FOREACH(cs) {
         x86_switch_cpu(cs)->tsc_offset = cpu_env(cs)->tsc - now;
+        x86_switch_cpu(cs)->tsc_least = 0;
     }
 }
 
@@ -169,6 +219,7 @@ static void x86_switch_tsc_vm_state_change(void *opaque, bool running,
 
 void x86_switch_init_tsc_load(void)
 {
+    qemu_register_reset(x86_switch_reset_tsc, NULL);
     /* Before kvm-clock's pages are filled, which is at priority 1. */
     qemu_add_vm_change_state_handler_prio(x86_switch_tsc_vm_state_change,
                                           NULL, 0);
@@ -176,14 +227,19 @@ void x86_switch_init_tsc_load(void)
 
 uint64_t x86_switch_get_tsc(CPUX86State *env)
 {
-    return cpu_get_host_ticks() + x86_switch_cpu(env_cpu(env))->tsc_offset;
+    const X86SwitchCPU *sc = x86_switch_cpu(env_cpu(env));
+    uint64_t tsc = cpu_get_host_ticks() + sc->tsc_offset;
+
+    return MAX(tsc, sc->tsc_least);
 }
 
 void x86_switch_wrmsr(CPUX86State *env, uint32_t msr, uint64_t value)
 {
     if (msr == MSR_IA32_TSC) {
-        x86_switch_cpu(env_cpu(env))->tsc_offset =
-            value - cpu_get_host_ticks();
+        X86SwitchCPU *sc = x86_switch_cpu(env_cpu(env));
+
+        sc->tsc_offset = value - cpu_get_host_ticks();
+        sc->tsc_least = 0;
         return;
     }
     x86_switch_kvmclock_wrmsr(env, msr, value);

@@ -27,6 +27,10 @@ typedef struct X86SwitchCPU {
     /* Guest TSC minus host TSC, in ticks. */
     int64_t tsc_offset;
     bool has_tsc_offset_attr;
+    /* KVM was given it, and nothing but the guest has set the TSC since. */
+    bool tsc_offset_given;
+    /* What the guest may have read of its TSC under KVM; in TCG not less. */
+    uint64_t tsc_least;
 
     /* What KVM was given; constant. */
     struct kvm_cpuid2 *cpuid;
@@ -113,6 +117,8 @@ int x86_switch_import_tsc(CPUState *cs, X86SwitchCPU *sc);
  */
 bool x86_switch_tsc_offset_moves(CPUState *cs);
 void x86_switch_init_tsc_load(void);
+/* The TSC in KVM is about to be set by something else than a switch. */
+void x86_switch_forget_tsc(void);
 /* Before the TSC is looked at: a load may have brought another one. */
 void x86_switch_use_loaded_tsc(void);
 bool x86_switch_init_tsc(CPUState *cs, X86SwitchCPU *sc, Error **errp);
