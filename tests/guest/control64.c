@@ -7,6 +7,7 @@
  * same.
  */
 #include "lib/code.h"
+#include "lib/control.h"
 #include "lib/fault.h"
 #include "control64.h"
 
@@ -65,35 +66,9 @@ void trap(Frame *frame)
     }
 }
 
-static uint64_t read_cr0(void)
-{
-    uint64_t value;
-
-    asm volatile("mov %%cr0, %0" : "=r" (value));
-    return value;
-}
-
-static void write_cr0(uint64_t value)
-{
-    asm volatile("mov %0, %%cr0" : : "r" (value) : "memory");
-}
-
-static uint64_t read_cr4(void)
-{
-    uint64_t value;
-
-    asm volatile("mov %%cr4, %0" : "=r" (value));
-    return value;
-}
-
-static void write_cr4(uint64_t value)
-{
-    asm volatile("mov %0, %%cr4" : : "r" (value) : "memory");
-}
-
 static void flush_all(void)
 {
-    asm volatile("mov %0, %%cr3" : : "r" (page_table_4) : "memory");
+    write_cr3(page_table_4);
 }
 
 /* One instruction that may fault; the fault's vector, or 0. */

@@ -6,7 +6,7 @@
  * By the local APIC's interrupt command register to itself, the PIC as ExtINT,
  * and a level at the IOAPIC; and NMIs.
  */
-#include "lib/long.h"
+#include "lib/seen.h"
 #include "lib/uart.h"
 
 #define ICR_SELF        0x40000
@@ -25,11 +25,7 @@
 #define VECTOR_HIGH     0x51
 #define VECTOR_LEVEL    0x55
 
-#define MAX_SEEN        8
 #define SPINS           300
-
-/* The vectors that came, in their order. */
-static volatile uint32_t seen[MAX_SEEN], count;
 
 static void send_self(uint32_t command)
 {
@@ -82,10 +78,7 @@ void trap(Frame *frame)
         check_value("no exception, at RIP", frame->rip, vector);
         debug_exit(2);
     }
-    if (count < MAX_SEEN) {
-        seen[count] = vector;
-    }
-    count++;
+    saw(vector);
     switch (vector) {
     case VECTOR_NMI:
         in_nmi();
@@ -106,26 +99,9 @@ void trap(Frame *frame)
     }
 }
 
-static void begin(void)
-{
-    count = 0;
-}
-
-static void expect(const char *what, uint32_t number, uint32_t first,
-                   uint32_t second)
-{
-    verify(what, number, count);
-    if (number > 0) {
-        verify(what, first, seen[0]);
-    }
-    if (number > 1) {
-        verify(what, second, seen[1]);
-    }
-}
-
 static void check_pending(void)
 {
-    begin();
+    forget();
     send_self(VECTOR_LOW);
     send_self(VECTOR_HIGH);
     ask_switch();
@@ -139,7 +115,7 @@ static void check_pending(void)
 
 static void check_priority(void)
 {
-    begin();
+    forget();
     *lapic(LAPIC_TPR) = VECTOR_LOW & 0xf0;
     send_self(VECTOR_LOW);
     ask_switch();
@@ -158,7 +134,7 @@ static void check_priority(void)
 
 static void check_nmi(void)
 {
-    begin();
+    forget();
     send_self(ICR_NMI);
     take_interrupts(SPINS);
     expect("NMI and another one in it", 2, VECTOR_NMI, VECTOR_NMI);
@@ -166,7 +142,7 @@ static void check_nmi(void)
 
 static void check_extint(void)
 {
-    begin();
+    forget();
     outb(PIC_MASK, 0xfe);
     /* Mode 0: the output rises at the count's end, and stays up. */
     outb(0x43, 0x30);
@@ -189,7 +165,7 @@ static void check_extint(void)
 
 static void check_level(void)
 {
-    begin();
+    forget();
     set_redirection(VECTOR_LEVEL | LEVEL);
     outb(COM1_MCR, MCR_OUT2);
     outb(COM1_IER, IER_THRE);

@@ -7,6 +7,7 @@
  * for a switch; port I/O and memory-mapped I/O with side effects; accesses
  * and code across two pages of which the second one is not there.
  */
+#include "lib/control.h"
 #include "lib/long.h"
 #include "lib/hpet.h"
 #include "lib/uart.h"
@@ -36,14 +37,6 @@ static uint8_t source[COPY_BYTES + 64], copy[COPY_BYTES + 64];
 static uint8_t frames[2][PAGE] __attribute__((aligned(PAGE)));
 static uint32_t ticks, faults;
 static uint64_t fault_address;
-
-static uint64_t read_cr2(void)
-{
-    uint64_t value;
-
-    asm volatile("mov %%cr2, %0" : "=r" (value));
-    return value;
-}
 
 void trap(Frame *frame)
 {

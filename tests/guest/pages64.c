@@ -7,6 +7,7 @@
  * The machine's CPU has 1 GiB pages, and RAM at 1 GiB.
  */
 #include "lib/code.h"
+#include "lib/control.h"
 #include "lib/fault.h"
 
 #define P               0x001
@@ -53,31 +54,14 @@ static Size sizes[] = {
       .offset = 0x3000000, .flags = PS },
 };
 
-static uint64_t read_cr4(void)
-{
-    uint64_t value;
-
-    asm volatile("mov %%cr4, %0" : "=r" (value));
-    return value;
-}
-
-static void write_cr4(uint64_t value)
-{
-    asm volatile("mov %0, %%cr4" : : "r" (value) : "memory");
-}
-
 static void set_wp(bool on)
 {
-    uint64_t value;
-
-    asm volatile("mov %%cr0, %0" : "=r" (value));
-    value = on ? value | CR0_WP : value & ~(uint64_t)CR0_WP;
-    asm volatile("mov %0, %%cr0" : : "r" (value) : "memory");
+    write_cr0(on ? read_cr0() | CR0_WP : read_cr0() & ~(uint64_t)CR0_WP);
 }
 
 static void flush_all(void)
 {
-    asm volatile("mov %0, %%cr3" : : "r" (page_table_4) : "memory");
+    write_cr3(page_table_4);
 }
 
 static void flush(const Size *size)

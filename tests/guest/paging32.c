@@ -8,6 +8,7 @@
  * and after each change, and uses one window: pages of 4 KiB, and one of 4 MiB
  * or 2 MiB beside them.
  */
+#include "lib/control.h"
 #include "lib/flat.h"
 #include "lib/monitor.h"
 #include "paging32.h"
@@ -99,28 +100,7 @@ static const Mode MODES[] = {
 
 static void set_cr0(uint32_t clear, uint32_t set)
 {
-    uint32_t value;
-
-    asm volatile("mov %%cr0, %0" : "=r" (value));
-    asm volatile("mov %0, %%cr0" : : "r" ((value & ~clear) | set) : "memory");
-}
-
-static void set_cr4(uint32_t value)
-{
-    asm volatile("mov %0, %%cr4" : : "r" (value) : "memory");
-}
-
-static void set_cr3(const void *root)
-{
-    asm volatile("mov %0, %%cr3" : : "r" (root) : "memory");
-}
-
-static uint32_t get_cr2(void)
-{
-    uint32_t value;
-
-    asm volatile("mov %%cr2, %0" : "=r" (value));
-    return value;
+    write_cr0((read_cr0() & ~clear) | set);
 }
 
 static void invlpg(uint32_t address)
@@ -153,12 +133,12 @@ static void enable(const Mode *mode)
 {
     uint32_t low, high;
 
-    set_cr4(mode->pae ? CR4_PAE : CR4_PSE);
+    write_cr4(mode->pae ? CR4_PAE : CR4_PSE);
     asm volatile("rdmsr" : "=a" (low), "=d" (high) : "c" (MSR_EFER));
     low = mode->pae ? low | EFER_NXE : low & ~EFER_NXE;
     asm volatile("wrmsr" : : "a" (low), "d" (high), "c" (MSR_EFER));
     ask_switch();
-    set_cr3(mode->pae ? (void *)pointers : (void *)directory32);
+    write_cr3(mode->pae ? (void *)pointers : (void *)directory32);
     set_cr0(0, CR0_PG | CR0_WP);
 }
 
@@ -185,13 +165,13 @@ static void check_fault(const char *what, void (*function)(void),
                         uint32_t address, uint32_t error_code)
 {
     const Trap *trap = user(function, address, 0);
-    uint32_t cr2 = get_cr2();
+    uint32_t cr2 = read_cr2();
 
     check("vector of a page fault", VECTOR_PF, trap->vector);
     check(what, error_code, trap->error_code);
     check("CR2", address, cr2);
     ask_switch();
-    check("CR2 after a switch", address, get_cr2());
+    check("CR2 after a switch", address, read_cr2());
 }
 
 static void check_mapping(const Mode *mode)
@@ -212,7 +192,7 @@ static void check_mapping(const Mode *mode)
     /* by CR3 */
     mode->set_page(0, FRAME(3) | ALL);
     ask_switch();
-    set_cr3(mode->pae ? (void *)pointers : (void *)directory32);
+    write_cr3(mode->pae ? (void *)pointers : (void *)directory32);
     check_load("frame flushed by CR3", WINDOW, 0xf00d0003);
     /* What was not present needs no flush. */
     mode->set_page(1, 0);

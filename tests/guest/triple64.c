@@ -3,6 +3,7 @@
  * triple64: each lap ends with a triple fault, which resets the machine under
  * either accelerator.  RAM outlives it.
  */
+#include "lib/control.h"
 #include "lib/long.h"
 
 /* lap_done()'s count of laps is at 0x500. */
@@ -20,14 +21,6 @@ void trap(Frame *frame)
 {
     check_value("no trap, at RIP", frame->rip, frame->vector);
     debug_exit(2);
-}
-
-static uint64_t read_cr4(void)
-{
-    uint64_t value;
-
-    asm volatile("mov %%cr4, %0" : "=r" (value));
-    return value;
 }
 
 static void triple_fault(void)

@@ -6,6 +6,7 @@
  */
 #include "lib/fault.h"
 #include "lib/hpet.h"
+#include "lib/seen.h"
 
 #define VECTOR_GP       13
 
@@ -41,10 +42,7 @@
 #define VECTOR_HIGH     0x51
 #define SPURIOUS        (0x100 | VECTOR_SPURIOUS)
 
-#define MAX_SEEN        8
 #define SPINS           300
-
-static volatile uint32_t seen[MAX_SEEN], count;
 
 static bool x2apic_bit(uint32_t offset, int vector)
 {
@@ -65,27 +63,12 @@ void trap(Frame *frame)
         }
         return;
     }
-    if (count < MAX_SEEN) {
-        seen[count] = vector;
-    }
-    count++;
+    saw(vector);
     verify("in service", true, x2apic_bit(LAPIC_ISR, vector));
     ask_switch();
     verify("in service after a switch", true, x2apic_bit(LAPIC_ISR, vector));
     wrmsr(X2APIC_EOI, 0);
     verify("served", false, x2apic_bit(LAPIC_ISR, vector));
-}
-
-static void expect(const char *what, uint32_t number, uint32_t first,
-                   uint32_t second)
-{
-    verify(what, number, count);
-    if (number > 0) {
-        verify(what, first, seen[0]);
-    }
-    if (number > 1) {
-        verify(what, second, seen[1]);
-    }
 }
 
 /* Whether WRMSR or RDMSR of @msr is a #GP. */
@@ -151,7 +134,7 @@ static void leave(void)
 
 static void check_pending(void)
 {
-    count = 0;
+    forget();
     wrmsr(X2APIC_SELF_IPI, VECTOR_LOW);
     wrmsr(X2APIC_ICR, ICR_SELF | VECTOR_HIGH);
     ask_switch();
@@ -164,17 +147,17 @@ static void check_pending(void)
 
 static void check_destinations(void)
 {
-    count = 0;
+    forget();
     wrmsr(X2APIC_ICR, ICR_PHYSICAL | ICR_TO(0) | VECTOR_LOW);
     ask_switch();
     take_interrupts(SPINS);
     expect("by ID", 1, VECTOR_LOW, 0);
-    count = 0;
+    forget();
     wrmsr(X2APIC_ICR, ICR_LOGICAL | ICR_TO(1) | VECTOR_HIGH);
     ask_switch();
     take_interrupts(SPINS);
     expect("by logical ID", 1, VECTOR_HIGH, 0);
-    count = 0;
+    forget();
     wrmsr(X2APIC_ICR, ICR_PHYSICAL | ICR_TO(0xffffffff) | VECTOR_LOW);
     ask_switch();
     take_interrupts(SPINS);
@@ -184,7 +167,7 @@ static void check_destinations(void)
 
 static void check_priority(void)
 {
-    count = 0;
+    forget();
     wrmsr(X2APIC_TPR, VECTOR_LOW & 0xf0);
     wrmsr(X2APIC_SELF_IPI, VECTOR_LOW);
     ask_switch();
@@ -201,7 +184,7 @@ static void check_timer(void)
 {
     uint64_t end = hpet_ns() + SECOND;
 
-    count = 0;
+    forget();
     wrmsr(X2APIC_TIMER_DCR, 0xb);
     wrmsr(X2APIC_LVT_TIMER, VECTOR_TIMER);
     /* 2 ms, as it counts 1 GHz under both. */

@@ -3,6 +3,7 @@
 #ifndef GUEST_FAULT_H
 #define GUEST_FAULT_H
 
+#include "lib/control.h"
 #include "lib/long.h"
 
 #define VECTOR_DF       8
@@ -21,14 +22,6 @@ typedef struct Fault {
 } Fault;
 
 static Fault fault;
-
-static inline uint64_t read_cr2(void)
-{
-    uint64_t value;
-
-    asm volatile("mov %%cr2, %0" : "=r" (value));
-    return value;
-}
 
 /* For trap(): whether it was such an access. */
 static inline bool fault_taken(Frame *frame)
