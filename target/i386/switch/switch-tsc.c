@@ -129,9 +129,14 @@ static int x86_switch_export_moving_tsc(CPUState *cs, X86SwitchCPU *sc)
 
 int x86_switch_export_tsc(CPUState *cs, X86SwitchCPU *sc)
 {
-    return sc->has_tsc_offset_attr
-           ? x86_switch_export_moving_tsc(cs, sc)
-           : x86_switch_read_tsc_msr(cs, &sc->tsc_offset);
+    int ret;
+
+    if (sc->has_tsc_offset_attr) {
+        return x86_switch_export_moving_tsc(cs, sc);
+    }
+    ret = x86_switch_read_tsc_msr(cs, &sc->tsc_offset);
+    sc->tsc_least = cpu_get_host_ticks() + sc->tsc_offset;
+    return ret;
 }
 
 /*
@@ -189,7 +194,7 @@ void x86_switch_use_loaded_tsc(void)
     tsc_loaded = false;
     CPU_FOREACH(cs) {
         x86_switch_cpu(cs)->tsc_offset = cpu_env(cs)->tsc - now;
-        x86_switch_cpu(cs)->tsc_least = 0;
+        x86_switch_cpu(cs)->tsc_least = cpu_env(cs)->tsc;
     }
 }
 
@@ -230,7 +235,8 @@ uint64_t x86_switch_get_tsc(CPUX86State *env)
     const X86SwitchCPU *sc = x86_switch_cpu(env_cpu(env));
     uint64_t tsc = cpu_get_host_ticks() + sc->tsc_offset;
 
-    return MAX(tsc, sc->tsc_least);
+    /* It may have gone round. */
+    return (int64_t)(tsc - sc->tsc_least) < 0 ? sc->tsc_least : tsc;
 }
 
 void x86_switch_wrmsr(CPUX86State *env, uint32_t msr, uint64_t value)
@@ -239,7 +245,7 @@ void x86_switch_wrmsr(CPUX86State *env, uint32_t msr, uint64_t value)
         X86SwitchCPU *sc = x86_switch_cpu(env_cpu(env));
 
         sc->tsc_offset = value - cpu_get_host_ticks();
-        sc->tsc_least = 0;
+        sc->tsc_least = value;
         return;
     }
     x86_switch_kvmclock_wrmsr(env, msr, value);
