@@ -521,8 +521,8 @@ CASES = {"surface": surface, "same": same, "unknown": unknown, "plain": plain,
          "incoming": incoming, "migrating": migrating, "migrating-tcg": migrating_tcg,
          "dirty-rate": dirty_rate, "balloon": balloon, "a20": a20,
          "port": port, "null-segment": null_segment, "ferr": ferr, "coalesced": coalesced,
-         "coalesced-control": coalesced_control, "screen": screen_shown, "foreign-features": foreign_features,
-         "unplug": unplug, "shut-down": shut_down,
+         "coalesced-control": coalesced_control, "screen": screen_shown,
+         "foreign-features": foreign_features, "unplug": unplug, "shut-down": shut_down,
          "reset": reset, "options": options, "streams": streams, "debugger": debugger}
 
 main(CASES)

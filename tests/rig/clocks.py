@@ -87,6 +87,8 @@ def test(args):
 
 def main():
     parser = arguments(__doc__)
+    parser.add_argument("--cmdline", default="",
+                        help="more for the rig's kernel, such as tsc=unstable")
     parser.add_argument("--sources", type=lambda text: text.split(","), default=SOURCES,
                         help="names of clocksources, with commas")
     parser.add_argument("--deadline", type=seconds, default=600, help="seconds for it all")

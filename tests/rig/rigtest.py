@@ -59,8 +59,6 @@ def arguments(description, accel="switch,initial=kvm"):
     parser.add_argument("--cpu", help="QEMU's -cpu, if not its default")
     parser.add_argument("--roundtrip", action="store_true",
                         help="also make a round trip (x-accel-roundtrip) every 200 ms")
-    parser.add_argument("--cmdline", default="",
-                        help="more for the rig's kernel, such as tsc=unstable")
     parser.add_argument("--disk", default="virtio", help="QEMU's if= of the image")
     return parser
 
