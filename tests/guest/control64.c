@@ -155,8 +155,9 @@ static void check_cr4(void)
     check_user("FSGSBASE off", user_bases, VECTOR_UD);
     write_cr4(cr4 | CR4_FSGSBASE);
     ask_switch();
-    verify("FSGSBASE on", VECTOR_UD, user(user_bases, next_pattern(&state) >> 17,
-                                          next_pattern(&state) >> 17));
+    verify("FSGSBASE on", VECTOR_UD,
+           user(user_bases, next_pattern(&state) >> 17,
+                next_pattern(&state) >> 17));
     verify("FS's base", seen.rax, seen.rcx);
     verify("GS's base", seen.rbx, seen.rdx);
     write_cr4(cr4);
