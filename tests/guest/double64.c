@@ -117,8 +117,7 @@ void kernel_main(void)
 {
     put_string("double64\n");
     setup_idt();
-    setup_pit(19);
-    outb(0x21, 0xff);
+    setup_pic();
     setup_lapic();
     *(uint64_t *)&tss[TSS_IST(IST_MISSING)] = STACK;
     *(uint64_t *)&tss[TSS_IST(IST_DOUBLE)] = (uintptr_t)(double_stack + 512);

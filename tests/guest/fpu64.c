@@ -12,7 +12,6 @@
 #define VECTOR_MF       16
 #define FWAIT           0x9b
 
-#define PIC1_MASK       0x21
 
 #define CR4_OSXSAVE     (1 << 18)
 #define AVX_OFFSET      576
@@ -66,8 +65,7 @@ void kernel_main(void)
 {
     put_string("fpu64\n");
     setup_idt();
-    setup_pit(19);
-    outb(PIC1_MASK, 0xff);
+    setup_pic();
 #ifdef USE_XSAVE
     enable_xsave();
 #endif

@@ -216,9 +216,8 @@ void kernel_main(void)
 
     put_string("halves64\n");
     setup_idt();
-    setup_pit(19);
+    setup_pic();
     setup_lapic();
-    outb(0x21, 0xff);
     lapic_timer(TIMER_NS, true);
     for (;;) {
         check_strings(&pattern);

@@ -266,8 +266,7 @@ void kernel_main(void)
 {
     put_string("smp64\n");
     setup_idt();
-    setup_pit(19);
-    outb(0x21, 0xff);
+    setup_pic();
     local_apic(0);
     hpet_start();
     copy_ap_code();

@@ -187,8 +187,7 @@ void kernel_main(void)
 {
     put_string("timer64\n");
     setup_idt();
-    setup_pit(19);
-    outb(0x21, 0xff);
+    setup_pic();
     hpet_start();
     check_divider();
     setup_lapic();

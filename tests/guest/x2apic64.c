@@ -223,9 +223,7 @@ void kernel_main(void)
     put_string("x2apic64\n");
     setup_idt();
     hpet_start();
-    /* The PIC has nothing to say. */
-    setup_pit(19);
-    outb(0x21, 0xff);
+    setup_pic();
     setup_lapic();
     for (;;) {
         enter();

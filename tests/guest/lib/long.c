@@ -48,10 +48,8 @@ void set_ist(int vector, uint8_t ist)
     idt[vector].type = 0x8e00 | ist;
 }
 
-void setup_pit(unsigned hertz)
+void setup_pic(void)
 {
-    unsigned count = 1193182 / hertz;
-
     outb(0x20, 0x11);
     outb(0x21, VECTOR_PIT);
     outb(0x21, 0x04);
@@ -60,8 +58,16 @@ void setup_pit(unsigned hertz)
     outb(0xa1, VECTOR_PIT + 8);
     outb(0xa1, 0x02);
     outb(0xa1, 0x01);
-    outb(0x21, 0xfe);
+    outb(0x21, 0xff);
     outb(0xa1, 0xff);
+}
+
+void setup_pit(unsigned hertz)
+{
+    unsigned count = 1193182 / hertz;
+
+    setup_pic();
+    outb(0x21, 0xfe);
     outb(0x43, 0x34);
     outb(0x40, count & 0xff);
     outb(0x40, count >> 8);

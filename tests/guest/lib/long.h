@@ -79,7 +79,9 @@ void setup_idt(void);
 /* @vector's handler on the TSS's stack @ist, 1 to 7; 0: on none of them. */
 void set_ist(int vector, uint8_t ist);
 
-/* The PIC at VECTOR_PIT with IRQ 0 alone unmasked, and the PIT at @hertz. */
+/* The PICs at VECTOR_PIT, as new and with all masked. */
+void setup_pic(void);
+/* Then IRQ 0 alone unmasked, and the PIT at @hertz. */
 void setup_pit(unsigned hertz);
 void pic_eoi(void);
 
