@@ -19,10 +19,10 @@ RIG = Path(__file__).resolve().parents[2] / "rig"
 FIRMWARE = ("/usr/share/qemu", "/usr/share/seabios", "/usr/lib/ipxe/qemu")
 KERNEL = "linux-image-cloud-amd64"
 
-# In this order, each after what it depends on.  Names are of modules, options
-# follow.  halt_poll_ns: a host CPU that polls takes time from those that work.
-MODULES = ("virtio_pci", "virtio_blk", "virtio_net",
-           "kvm halt_poll_ns=0", "kvm-amd")
+# In this order, each after what it depends on: KVM first, for vas.kvm=early.
+# Names are of modules, options follow.  halt_poll_ns: a host CPU that polls takes
+# time from those that work.
+MODULES = ("kvm halt_poll_ns=0", "kvm-amd", "virtio_pci", "virtio_blk", "virtio_net")
 
 
 class RigError(Exception):

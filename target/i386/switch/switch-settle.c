@@ -41,6 +41,18 @@ static int enter_with_signal(CPUState *cs, int (*enter)(CPUState *cs))
     return ret;
 }
 
+static bool may_enter(CPUState *cs)
+{
+    switch (cs->kvm_run->exit_reason) {
+    case KVM_EXIT_DEBUG:
+    case KVM_EXIT_FAIL_ENTRY:
+    case KVM_EXIT_INTERNAL_ERROR:   /* KVM is not to try that again */
+        return false;
+    default:
+        return true;
+    }
+}
+
 /*
  * An EOI for a level at the IOAPIC, which is QEMU's, is an exit of the next
  * KVM_RUN (kernel: KVM_REQ_IOAPIC_EOI_EXIT).  Without it the level would stay
@@ -48,15 +60,10 @@ static int enter_with_signal(CPUState *cs, int (*enter)(CPUState *cs))
  */
 int switch_arch_pausing_kvm(CPUState *cs)
 {
-    switch (cs->kvm_run->exit_reason) {
-    case KVM_EXIT_UNKNOWN:          /* it has not run yet */
-    case KVM_EXIT_DEBUG:
-    case KVM_EXIT_FAIL_ENTRY:
-    case KVM_EXIT_INTERNAL_ERROR:   /* KVM is not to try that again */
-        return EXCP_INTERRUPT;
-    default:
-        return enter_with_signal(cs, kvm_cpu_exec);
+    if (cs->kvm_run->exit_reason == KVM_EXIT_UNKNOWN || !may_enter(cs)) {
+        return EXCP_INTERRUPT;      /* it has not run yet, or must not now */
     }
+    return enter_with_signal(cs, kvm_cpu_exec);
 }
 
 static int kvm_run_ioctl(CPUState *cs)
@@ -120,4 +127,65 @@ int x86_switch_take_lapic_timer(CPUState *cs, bool *was_runnable)
     run_on_cpu(cs, take_timer, RUN_ON_CPU_HOST_PTR(&t));
     *was_runnable = t.was_runnable;
     return t.ret;
+}
+
+/* Its thread may lose the host's CPU before it has read what KVM did. */
+#define CATCH_UP_TIMES 3
+
+typedef struct CatchUp {
+    int64_t offset;             /* the most of what was read */
+    int ret;
+} CatchUp;
+
+/*
+ * Nothing can be injected in the meantime, no instruction is executed, and no
+ * event lost: @events and @state are what was there before.
+ */
+static int enter_undisturbed(CPUState *cs, const struct kvm_vcpu_events *events,
+                             uint32_t state)
+{
+    struct kvm_vcpu_events held = *events;
+    int ret, restored;
+
+    held.flags |= KVM_VCPUEVENT_VALID_SHADOW;
+    held.interrupt.shadow = KVM_X86_SHADOW_INT_STI;
+    held.nmi.masked = 1;
+    ret = kvm_vcpu_ioctl(cs, KVM_SET_VCPU_EVENTS, &held) ?:
+          set_mp_state(cs, KVM_MP_STATE_RUNNABLE) ?:
+          enter_with_signal(cs, kvm_run_ioctl);
+    restored = kvm_vcpu_ioctl(cs, KVM_SET_VCPU_EVENTS, events);
+    return set_mp_state(cs, state) ?: restored ?: ret;
+}
+
+/* As above, a fault injected here would leave it in a state not its own. */
+static void catch_up_tsc(CPUState *cs, run_on_cpu_data data)
+{
+    CatchUp *c = data.host_ptr;
+    bool watching = accel_switch_watching;
+    struct kvm_vcpu_events events;
+    int64_t offset;
+    uint32_t state;
+
+    accel_switch_watching = false;
+    c->ret = get_mp_state(cs, &state) ?:
+             kvm_vcpu_ioctl(cs, KVM_GET_VCPU_EVENTS, &events);
+    for (int i = 0; c->ret == 0 && i < CATCH_UP_TIMES; i++) {
+        if (may_enter(cs) && !events.smi.pending) {
+            c->ret = enter_undisturbed(cs, &events, state);
+        }
+        if (c->ret == 0) {
+            c->ret = x86_switch_get_tsc_offset(cs, &offset);
+            c->offset = i == 0 ? offset : MAX(c->offset, offset);
+        }
+    }
+    accel_switch_watching = watching;
+}
+
+int x86_switch_catch_up_tsc(CPUState *cs, int64_t *offset)
+{
+    CatchUp c = {};
+
+    run_on_cpu(cs, catch_up_tsc, RUN_ON_CPU_HOST_PTR(&c));
+    *offset = c.offset;
+    return c.ret;
 }

@@ -26,6 +26,11 @@ static int x86_switch_tsc_attr(CPUState *cs, int ioctl, int64_t *offset)
     return kvm_vcpu_ioctl(cs, ioctl, &attr);
 }
 
+int x86_switch_get_tsc_offset(CPUState *cs, int64_t *offset)
+{
+    return x86_switch_tsc_attr(cs, KVM_GET_DEVICE_ATTR, offset);
+}
+
 /* 0 or a negative errno. */
 static int x86_switch_get_tsc_msr(CPUState *cs, uint64_t *value)
 {
@@ -56,7 +61,7 @@ static bool x86_switch_tsc_stands_still(CPUState *cs)
     int64_t offset;
     uint64_t tsc;
 
-    return x86_switch_tsc_attr(cs, KVM_GET_DEVICE_ATTR, &offset) == 0 &&
+    return x86_switch_get_tsc_offset(cs, &offset) == 0 &&
            x86_switch_get_tsc_msr(cs, &tsc) == 0 && tsc == offset;
 }
 
@@ -102,27 +107,33 @@ static int x86_switch_read_tsc_msr(CPUState *cs, int64_t *offset)
  * Where the host's TSC is not stable, KVM has the guest's stand still from the
  * vCPU's last entry to its next one, when it is set forward, at the least to
  * what it would be by the host's clock since it was last set (kernel:
- * kvm_arch_vcpu_load(), kvm_guest_time_update()).  Without a next entry that is
- * left to us.  By what KVM has it too far forward, it has read the two clocks
- * of the host apart; that must not add up from switch to switch, and it does
- * not go back either.
+ * kvm_arch_vcpu_load(), kvm_guest_time_update()).  By what that is too far
+ * forward, KVM has read the two clocks of the host apart; that must not add up
+ * from switch to switch, so the offset that KVM was given stays if it is about
+ * the same.
  */
-static int x86_switch_export_moving_tsc(CPUState *cs, X86SwitchCPU *sc)
+static int x86_switch_export_tsc_offset(CPUState *cs, X86SwitchCPU *sc)
 {
-    int64_t too_far = cpu_env(cs)->tsc_khz;     /* 1 ms */
-    int64_t first, second;
-    int ret = x86_switch_tsc_attr(cs, KVM_GET_DEVICE_ATTR, &first);
+    int64_t about = cpu_env(cs)->tsc_khz;       /* 1 ms */
+    int64_t first, offset;
+    bool moves;
+    int ret = x86_switch_get_tsc_offset(cs, &first) ?:
+              x86_switch_get_tsc_offset(cs, &offset);
 
-    if (ret == 0) {
-        ret = x86_switch_tsc_attr(cs, KVM_GET_DEVICE_ATTR, &second);
-    }
     if (ret < 0) {
         return ret;
     }
-    sc->tsc_least = cpu_get_host_ticks() + second;
-    if (first == second || !sc->tsc_offset_given ||
-        second - sc->tsc_offset > too_far) {
-        sc->tsc_offset = second;
+    moves = offset != first;
+    if (moves) {
+        ret = x86_switch_catch_up_tsc(cs, &offset);
+        if (ret < 0) {
+            return ret;
+        }
+    }
+    sc->tsc_least = cpu_get_host_ticks() + offset;
+    if (!moves || !sc->tsc_offset_given ||
+        ABS(offset - sc->tsc_offset) > about) {
+        sc->tsc_offset = offset;
     }
     return 0;
 }
@@ -132,7 +143,7 @@ int x86_switch_export_tsc(CPUState *cs, X86SwitchCPU *sc)
     int ret;
 
     if (sc->has_tsc_offset_attr) {
-        return x86_switch_export_moving_tsc(cs, sc);
+        return x86_switch_export_tsc_offset(cs, sc);
     }
     ret = x86_switch_read_tsc_msr(cs, &sc->tsc_offset);
     sc->tsc_least = cpu_get_host_ticks() + sc->tsc_offset;
@@ -174,8 +185,8 @@ bool x86_switch_tsc_offset_moves(CPUState *cs)
 {
     int64_t first, second;
 
-    return x86_switch_tsc_attr(cs, KVM_GET_DEVICE_ATTR, &first) < 0 ||
-           x86_switch_tsc_attr(cs, KVM_GET_DEVICE_ATTR, &second) < 0 ||
+    return x86_switch_get_tsc_offset(cs, &first) < 0 ||
+           x86_switch_get_tsc_offset(cs, &second) < 0 ||
            first != second;
 }
 

@@ -92,6 +92,13 @@ int x86_switch_import_lapic(X86CPU *cpu);
  * moment.  Returns 0 or a negative errno.
  */
 int x86_switch_take_lapic_timer(CPUState *cs, bool *was_runnable);
+/*
+ * Where KVM has the TSC stand still while the vCPU is not in the guest: have
+ * KVM set it forward as at the vCPU's next entry, and return the offset then.
+ * Nothing else of the vCPU changes.  Lets the BQL go for a moment.  Returns 0
+ * or a negative errno.
+ */
+int x86_switch_catch_up_tsc(CPUState *cs, int64_t *offset);
 
 /* switch-readback.c */
 void x86_switch_forget_puts(X86SwitchCPU *sc);
@@ -111,6 +118,8 @@ void x86_switch_init_load_kvm(void);
 /* Read the offset out of KVM, or put it in.  0 or a negative errno. */
 int x86_switch_export_tsc(CPUState *cs, X86SwitchCPU *sc);
 int x86_switch_import_tsc(CPUState *cs, X86SwitchCPU *sc);
+/* Just the offset. */
+int x86_switch_get_tsc_offset(CPUState *cs, int64_t *offset);
 /*
  * Whether KVM changes the offset by itself, as it does whenever it loads a
  * vCPU on a host whose TSC is not stable (FINDINGS 3.3).
