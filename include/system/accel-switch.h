@@ -90,6 +90,26 @@ static inline bool accel_switch_on_kvm_error(CPUState *cpu)
 }
 #endif
 
+/**
+ * accel_switch_pit_waits: is a tick of the PIT's to wait for the one before?
+ * @s: the channel whose timer has run out
+ *
+ * True under -accel switch if the channel is about to make an edge, while the
+ * guest has not acknowledged the last one.  The timer is set anew then.  Main
+ * thread, BQL held.
+ */
+struct PITChannelState;
+bool accel_switch_pit_waits(struct PITChannelState *s);
+
+/**
+ * accel_switch_pic_acknowledged: the guest has taken an interrupt from a PIC
+ * @irq: 0 to 7
+ *
+ * A tick that waits for it comes next.  Any thread, BQL held.
+ */
+struct PICCommonState;
+void accel_switch_pic_acknowledged(struct PICCommonState *pic, int irq);
+
 #ifdef COMPILING_PER_TARGET
 #ifdef TARGET_I386
 #include "cpu.h"

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""kvm-clock, registered under either accelerator and read under both."""
+"""
+kvm-clock, registered under either accelerator and read under both; and the PIT's ticks, which
+some guests' time is made of.
+"""
 
 import time
 
-from vas.testing import Payload, main, need_kvm
+from vas.testing import Failure, Payload, main, need_kvm
 
 # Far above what the payload tolerates of a stop, and above what a stop takes on a busy machine.
 STOPPED = 1.5
@@ -41,4 +44,21 @@ def kvmclock_stopped():
             guest.expect_laps(20)
 
 
-main({"kvmclock": kvmclock, "kvmclock-stopped": kvmclock_stopped})
+def pit():
+    """None is lost under -accel switch, as they are with QEMU's PIT otherwise."""
+    try:
+        with Payload("pit64", "tcg", name="pit") as guest:
+            guest.expect_laps(3)
+    except Failure as error:
+        if "ERROR at least so many ticks" not in str(error):
+            raise
+    else:
+        raise Failure("TCG alone has lost no tick: the payload sees nothing")
+    need_kvm()
+    with Payload("pit64", "switch,initial=kvm", name="pit") as guest:
+        for accel in ("tcg", "kvm", "tcg"):
+            guest.expect_laps(3)
+            guest.machine.switch(accel)
+
+
+main({"kvmclock": kvmclock, "kvmclock-stopped": kvmclock_stopped, "pit": pit})

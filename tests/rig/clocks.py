@@ -69,7 +69,7 @@ def test(args):
                      deadline=args.deadline - LAST_SECONDS) as machine:
             guest = Guest(machine, pace(host))
             switcher = Switcher(machine, args.accel.startswith("switch"))
-            guest.boot()
+            guest.boot(args.key)
             say("logged in")
             _, available = guest.command(f"cat {CONTROL}/available_clocksource")
             if set(args.sources) - set(available.split()):
@@ -89,6 +89,7 @@ def main():
     parser = arguments(__doc__)
     parser.add_argument("--cmdline", default="",
                         help="more for the rig's kernel, such as tsc=unstable")
+    parser.add_argument("--key", default="\r", help="of another entry of GRUB's menu")
     parser.add_argument("--sources", type=lambda text: text.split(","), default=SOURCES,
                         help="names of clocksources, with commas")
     parser.add_argument("--deadline", type=seconds, default=600, help="seconds for it all")

@@ -50,15 +50,15 @@ class Guest:
         """Wait until the console shows that phase @name has begun."""
         self.expect(PHASES[name], seconds)
 
-    def skip_menu(self):
-        """Start GRUB's first entry without waiting for its countdown."""
+    def skip_menu(self, key="\r"):
+        """Start GRUB's entry of that @key, or the first, without waiting for its countdown."""
         self.wait_phase("grub")
         self.expect(r"Debian i386", 30)
-        self.send("\r")
+        self.send(key)
 
-    def boot(self):
+    def boot(self, key="\r"):
         """From GRUB's menu to the prompt of a shell."""
-        self.skip_menu()
+        self.skip_menu(key)
         self.wait_phase("login", 180)
         self.login()
 
