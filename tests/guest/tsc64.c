@@ -11,8 +11,11 @@
 
 #define AP_LAPS         8
 #define READINGS        50
-/* And what the rate may have been off, by 200 ppm. */
-#define TOLERANCE       (2 * MS)
+/*
+ * Far less than for how long it is halted.  A KVM that sets the TSC forward may
+ * err by what the host takes from it meanwhile.
+ */
+#define TOLERANCE       (100 * MS)
 
 typedef struct Reading {
     uint64_t tsc;
@@ -56,12 +59,11 @@ static void check(const Reading *origin, uint64_t ticks_per_ms)
     uint64_t gone = (now.tsc - origin->tsc) * MS / ticks_per_ms;
     uint64_t least = now.early - origin->late;
     uint64_t most = now.late - origin->early;
-    uint64_t tolerance = TOLERANCE + most / 5000;
 
-    if (gone + tolerance < least) {
+    if (gone + TOLERANCE < least) {
         check_value("at least so many ns by the TSC", least, gone);
     }
-    if (gone > most + tolerance) {
+    if (gone > most + TOLERANCE) {
         check_value("at most so many ns by the TSC", most, gone);
     }
 }

@@ -5,6 +5,7 @@
  */
 #include "qemu/osdep.h"
 #include "qemu/main-loop.h"
+#include "qemu/timer.h"
 #include "system/kvm.h"
 #include "system/kvm_int.h"
 #include "accel/kvm/kvm-cpus.h"
@@ -129,11 +130,17 @@ int x86_switch_take_lapic_timer(CPUState *cs, bool *was_runnable)
     return t.ret;
 }
 
-/* Its thread may lose the host's CPU before it has read what KVM did. */
-#define CATCH_UP_TIMES 3
+/*
+ * KVM reads two of the host's clocks one after the other, and so do we: who
+ * loses the host's CPU in between has the TSC too far forward, where it then
+ * stands until its time has come, or reads it too late.  Two readings that
+ * differ by less than a part of the time between them are right.
+ */
+#define CATCH_UP_TRIES  100
+#define CATCH_UP_PART   4
 
 typedef struct CatchUp {
-    int64_t offset;             /* the most of what was read */
+    int64_t offset;
     int ret;
 } CatchUp;
 
@@ -162,20 +169,28 @@ static void catch_up_tsc(CPUState *cs, run_on_cpu_data data)
 {
     CatchUp *c = data.host_ptr;
     bool watching = accel_switch_watching;
+    int64_t last, last_read_at, read_at = 0;
     struct kvm_vcpu_events events;
-    int64_t offset;
     uint32_t state;
+    int tries = 1;
 
     accel_switch_watching = false;
     c->ret = get_mp_state(cs, &state) ?:
              kvm_vcpu_ioctl(cs, KVM_GET_VCPU_EVENTS, &events);
-    for (int i = 0; c->ret == 0 && i < CATCH_UP_TIMES; i++) {
-        if (may_enter(cs) && !events.smi.pending) {
+    if (may_enter(cs) && !events.smi.pending) {
+        tries = CATCH_UP_TRIES;
+    }
+    for (int i = 0; c->ret == 0 && i < tries; i++) {
+        last = c->offset;
+        last_read_at = read_at;
+        if (tries > 1) {
             c->ret = enter_undisturbed(cs, &events, state);
         }
-        if (c->ret == 0) {
-            c->ret = x86_switch_get_tsc_offset(cs, &offset);
-            c->offset = i == 0 ? offset : MAX(c->offset, offset);
+        c->ret = c->ret ?: x86_switch_get_tsc_offset(cs, &c->offset);
+        read_at = cpu_get_host_ticks();
+        if (i > 0 &&
+            ABS(c->offset - last) < (read_at - last_read_at) / CATCH_UP_PART) {
+            break;
         }
     }
     accel_switch_watching = watching;

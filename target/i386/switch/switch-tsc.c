@@ -107,14 +107,14 @@ static int x86_switch_read_tsc_msr(CPUState *cs, int64_t *offset)
  * Where the host's TSC is not stable, KVM has the guest's stand still from the
  * vCPU's last entry to its next one, when it is set forward, at the least to
  * what it would be by the host's clock since it was last set (kernel:
- * kvm_arch_vcpu_load(), kvm_guest_time_update()).  By what that is too far
- * forward, KVM has read the two clocks of the host apart; that must not add up
- * from switch to switch, so the offset that KVM was given stays if it is about
- * the same.
+ * kvm_arch_vcpu_load(), kvm_guest_time_update()).  By what that is wrong, KVM
+ * has read the host's two clocks apart, now or when it was given the offset;
+ * that must not add up from switch to switch, so the given offset stays if it
+ * is about the same.
  */
 static int x86_switch_export_tsc_offset(CPUState *cs, X86SwitchCPU *sc)
 {
-    int64_t about = cpu_env(cs)->tsc_khz;       /* 1 ms */
+    int64_t about = 20 * cpu_env(cs)->tsc_khz;  /* 20 ms */
     int64_t first, offset;
     bool moves;
     int ret = x86_switch_get_tsc_offset(cs, &first) ?:
