@@ -4,7 +4,7 @@
  * switch comes: each comes once, and in its order.
  *
  * By the local APIC's interrupt command register to itself, the PIC as ExtINT,
- * and a level at the IOAPIC; and NMIs.
+ * and a level at the IOAPIC; and NMIs.  The shadows of STI and MOV SS.
  */
 #include "lib/seen.h"
 #include "lib/uart.h"
@@ -26,6 +26,13 @@
 #define VECTOR_LEVEL    0x55
 
 #define SPINS           300
+#define SHADOWS         2000
+#define SHADOW_NS       20000           /* of the LAPIC's timer */
+
+/* Where no interrupt may come, and whether one did; where the last one came. */
+static volatile uintptr_t shadowed;
+static volatile bool shadow_broken;
+static volatile uintptr_t came_at;
 
 static void send_self(uint32_t command)
 {
@@ -79,7 +86,12 @@ void trap(Frame *frame)
         debug_exit(2);
     }
     saw(vector);
+    came_at = frame->rip;
     switch (vector) {
+    case VECTOR_TIMER:
+        shadow_broken |= frame->rip == shadowed;
+        lapic_eoi();
+        break;
     case VECTOR_NMI:
         in_nmi();
         break;
@@ -130,6 +142,52 @@ static void check_priority(void)
     *lapic(LAPIC_TPR) = 0;
     take_interrupts(SPINS);
     expect("both", 2, VECTOR_HIGH, VECTOR_LOW);
+}
+
+/* One that is pending comes after the instruction that follows STI. */
+static void check_sti(void)
+{
+    uintptr_t after;
+
+    forget();
+    send_self(VECTOR_LOW);
+    asm volatile("leaq 1f(%%rip), %0\n\t"
+                 "sti\n\t"
+                 "outb %b1, %w2\n"
+                 "1:\n\t"
+                 "jmp 2f\n"
+                 "2:\n\t"
+                 "cli"
+                 : "=&r" (after)
+                 : "a" (SWITCH_TO_OTHER), "d" (SWITCH_PORT) : "memory");
+    expect("STI", 1, VECTOR_LOW, 0);
+    verify("STI: where it came", true, came_at == after);
+}
+
+/* None comes between a load of SS and the instruction that follows it. */
+static void check_mov_ss(void)
+{
+    uint32_t left = SHADOWS, ss;
+
+    forget();
+    lapic_timer(SHADOW_NS, true);
+    asm volatile("leaq 2f(%%rip), %q1\n\t"
+                 "movq %q1, %2\n\t"
+                 "movl %%ss, %1\n\t"
+                 "sti\n\t"
+                 "nop\n"      /* two shadows in a row need not both hold */
+                 "1:\n\t"
+                 "movl %1, %%ss\n"
+                 "2:\n\t"
+                 "nop\n\t"
+                 "decl %0\n\t"
+                 "jnz 1b\n\t"
+                 "cli"
+                 : "+r" (left), "=&r" (ss), "=m" (shadowed) : : "memory");
+    ask_switch();
+    lapic_timer(0, false);
+    take_interrupts(SPINS);
+    verify("MOV SS: interrupts between", false, shadow_broken);
 }
 
 static void check_nmi(void)
@@ -200,6 +258,8 @@ void kernel_main(void)
     for (;;) {
         check_pending();
         check_priority();
+        check_sti();
+        check_mov_ss();
         check_nmi();
         check_extint();
         check_level();

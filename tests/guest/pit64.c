@@ -13,7 +13,7 @@
 #define MASKED          0xff
 #define UNMASKED        0xfe
 #define HERTZ           1000
-#define LONG_MS         1500
+#define LONG_MS         1200
 #define DROPPED         1000
 #define LAST_FEW        3
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
-The payloads of tests/guest/ways.list on this machine: as many of the four ways as its KVM can.
+The payloads of tests/guest/payloads.list on this machine: as many of the four ways as its KVM can.
 """
 
 from vas.testing import Skip, main, need_kvm

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
-The payloads of tests/guest/ways.list in all four ways, under a real KVM.
+The payloads of tests/guest/payloads.list in all four ways, under a real KVM.
 """
 
 import argparse

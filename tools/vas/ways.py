@@ -4,7 +4,7 @@ A payload in four ways: under TCG alone, under KVM alone, switched where it asks
 (isa-accel-switch), in both directions, and switched at random points.  All must end with the same
 digest.
 
-The payloads are those of tests/guest/ways.list.
+The payloads are those of tests/guest/payloads.list.
 """
 
 import os
@@ -22,9 +22,8 @@ ENDED = "shut down"
 class Way:
     """A line of the list: a @name, QEMU's @binary and more of its @arguments."""
 
-    def __init__(self, line):
-        fields = [field.strip() for field in line.split("|")]
-        self.name, self.binary, laps, arguments = fields[:4]
+    def __init__(self, name, binary, laps, arguments):
+        self.name, self.binary = name, binary
         self.laps = int(laps) * (10 if LONG else 1)
         # Where it asks for switches there are many of them, and two runs.
         self.own_laps = max(2, self.laps // 4)
@@ -36,10 +35,11 @@ class Way:
 
 
 def all_ways():
-    """The list's payloads by name."""
-    with open(os.path.join(paths.TOP, "tests/guest/ways.list"), encoding="utf-8") as file:
-        lines = [line for line in file if line.strip() and not line.startswith("#")]
-    return {way.name: way for way in map(Way, lines)}
+    """The list's payloads that are run in four ways, by name."""
+    with open(os.path.join(paths.TOP, "tests/guest/payloads.list"), encoding="utf-8") as file:
+        rows = [line.split("|") for line in file if line.strip() and not line.startswith("#")]
+    ways = [Way(*map(str.strip, row[:4])) for row in rows if row[2].strip() != "-"]
+    return {way.name: way for way in ways}
 
 
 def finish(way, guest):
@@ -115,6 +115,7 @@ def random_points(way, host=None):
 def four_ways(way, host=None, kvm=True):
     """All that this host can do; prints what was done, and fails where a digest differs."""
     print(f"{way.name}: VAS_SEED={SEED}", flush=True)
+    start = time.monotonic()
     expected = alone(way, "tcg", host)
     if not kvm:
         print(f"{way.name}: TCG alone, as this machine's KVM alone does not get it right")
@@ -129,4 +130,4 @@ def four_ways(way, host=None, kvm=True):
     digest, count = random_points(way, host)
     expect_equal(f"{way.name}: digest with switches at random", expected, digest)
     print(f"{way.name}: {way.own_laps} laps, twice {own} switches of its own; {way.laps} laps, "
-          f"{count} at random", flush=True)
+          f"{count} at random; {time.monotonic() - start:.1f} s", flush=True)
