@@ -30,8 +30,11 @@ static int64_t masked_since;
 /* Nobody acknowledges what the IOAPIC makes of an edge. */
 static bool ioapic_takes_pit(void)
 {
-    Object *ioapic = object_resolve_path_type("", TYPE_IOAPIC_COMMON, NULL);
+    static Object *ioapic;
 
+    if (!ioapic) {
+        ioapic = object_resolve_path_type("", TYPE_IOAPIC_COMMON, NULL);
+    }
     return ioapic && !(IOAPIC_COMMON(ioapic)->ioredtbl[IOAPIC_PIN_PIT] &
                        IOAPIC_LVT_MASKED);
 }
@@ -54,14 +57,14 @@ bool accel_switch_pit_waits(PITChannelState *s)
     bool periodic = s->mode == 2 || s->mode == 3;
 
     if (!accel_switch_configured() || !isa_pic || !periodic ||
-        !pit_get_out(s, s->next_transition_time)) {
+        !pit_get_out(s, s->next_transition_time) || ioapic_takes_pit()) {
         return false;
     }
     if (masked_for_long(now)) {
         s->next_transition_time = now;
         return false;
     }
-    if (!(isa_pic->irr & BIT(IRQ_PIT)) || ioapic_takes_pit()) {
+    if (!(isa_pic->irr & BIT(IRQ_PIT))) {
         return false;
     }
     waiting = s;

@@ -2,9 +2,9 @@
 """
 The guest's TSC where the host's is marked unstable, which has KVM move the guest's when it is
 written: soak64 must see nothing of it, and must notice when what prevents it is left out (this
-with --long only; unstable).  Nor must it stand still when a vCPU that is halted is switched, or one
-that has never run (halted).  And where KVM was loaded before the kernel measured the TSC anew, which it
-counts wrongly then: refused (measured-anew).
+with --long only; unstable).  Nor must it stand still when a vCPU that is halted is switched, or
+one that has never run (halted).  And where KVM was loaded before the kernel measured the TSC
+anew, which it counts wrongly then: refused (measured-anew).
 """
 
 import argparse
