@@ -60,7 +60,7 @@ static void hmp_print_switch(Monitor *mon, const AccelSwitchInfo *info)
                    ph->resume_ns / SCALE_US);
 }
 
-void coroutine_fn hmp_switch_accel(Monitor *mon, const QDict *qdict)
+void hmp_switch_accel(Monitor *mon, const QDict *qdict)
 {
     const char *name = qdict_get_try_str(qdict, "accel");
     g_autoptr(AccelSwitchInfo) info = NULL;
@@ -79,7 +79,7 @@ void coroutine_fn hmp_switch_accel(Monitor *mon, const QDict *qdict)
              switch_state->active == SWITCHABLE_ACCEL_KVM
              ? SWITCHABLE_ACCEL_TCG : SWITCHABLE_ACCEL_KVM;
     }
-    info = accel_switch_to_co(to, &err);
+    info = accel_switch_to_blocking(to, &err);
     if (hmp_handle_error(mon, err)) {
         return;
     }

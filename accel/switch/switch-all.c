@@ -89,6 +89,8 @@ static bool switch_check_options(SwitchState *s, MachineState *ms,
         error_setg(errp, "-accel switch does not work with dirty-ring-size");
     } else if (s->kvm->xen_version) {
         error_setg(errp, "-accel switch does not work with xen-version");
+    } else if (s->kvm->msr_energy.enable) {
+        error_setg(errp, "-accel switch does not work with rapl");
     } else if (ms->cgs) {
         error_setg(errp, "-accel switch does not work with"
                    " confidential-guest-support");
@@ -216,9 +218,12 @@ static int switch_init_machine(MachineState *ms)
     if (ret == 0) {
         ret = switch_init_child(s->tcg, ms);
     } else {
-        error_report("-accel switch needs KVM: %s must be there, and yours to"
-                     " read and write",
-                     s->kvm->device ? s->kvm->device : "/dev/kvm");
+        const char *device = s->kvm->device ?: "/dev/kvm";
+
+        if (access(device, R_OK | W_OK) < 0) {
+            error_report("-accel switch needs KVM: %s must be there, and yours"
+                         " to read and write", device);
+        }
     }
     if (ret < 0) {
         switch_state = NULL;
@@ -359,8 +364,14 @@ static void switch_instance_init(Object *obj)
     SwitchState *s = SWITCH_ACCEL(obj);
 
     s->read_back = true;
+    s->check_rules = true;
+    s->wait = 5;
     s->kvm = (KVMState *)object_new(ACCEL_CLASS_NAME("kvm"));
     s->tcg = ACCEL(object_new(ACCEL_CLASS_NAME("tcg")));
+    object_property_add_uint32_ptr(obj, "x-wait", &s->wait,
+                                   OBJ_PROP_FLAG_READWRITE);
+    object_property_set_description(obj, "x-wait",
+        "for tests only: seconds that a switch waits for a guest");
     object_property_add_child(obj, "kvm", OBJECT(s->kvm));
     object_property_add_child(obj, "tcg", OBJECT(s->tcg));
     object_unref(OBJECT(s->kvm));
@@ -421,7 +432,7 @@ static void switch_accel_class_init(ObjectClass *oc, void *data)
                                    switch_set_check_rules);
     object_class_property_set_description(oc, "check-rules",
         "refuse a switch to KVM with a state that VMX or SVM hardware would"
-        " not run (default: off)");
+        " not run (default: on)");
 
     object_class_property_add_bool(oc, "x-fail-ioctls", switch_get_fail_ioctls,
                                    switch_set_fail_ioctls);

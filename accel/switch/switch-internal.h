@@ -50,6 +50,7 @@ struct SwitchState {
     bool read_back;
     bool check_rules;
     bool fail_ioctls;           /* for tests */
+    uint32_t wait;              /* for a guest that leaves SMM…; seconds */
     uint64_t omit;              /* bit set of SwitchFixup */
 
     /* All below: BQL. */
@@ -91,14 +92,29 @@ AccelSwitchInfo *accel_switch_to(SwitchableAccel to, Error **errp);
 
 /**
  * accel_switch_to_co: the same, but wait for a guest that can't be switched
- * just now (SMM, A20) and for a failed migration's thread, for up to
- * SWITCH_WAIT_NS; guest and main loop run on
+ * just now (SMM, A20, RIP where no code can be), for up to SwitchState.wait;
+ * guest and main loop run on
  */
 AccelSwitchInfo *coroutine_fn accel_switch_to_co(SwitchableAccel to,
                                                  Error **errp);
 
-/* The same without asking switch_blockers(): for a guest that never ran. */
+/**
+ * accel_switch_to_blocking: the same for who is no coroutine; the main loop
+ * stands still, vCPUs run on
+ */
+AccelSwitchInfo *accel_switch_to_blocking(SwitchableAccel to, Error **errp);
+
+/*
+ * The same without asking switch_blockers(), for a guest that never ran; @to
+ * is not where it is.
+ */
 AccelSwitchInfo *switch_transact(SwitchableAccel to, Error **errp);
+
+/* A switch from where the guest is to @to that takes no time; to be freed. */
+AccelSwitchInfo *switch_new_info(SwitchableAccel to);
+
+/* The guest was switched: count it, keep a copy, send the event. */
+void switch_announce(AccelSwitchInfo *info);
 
 /* Set @errp and return false if switch_blockers() has something. */
 bool switch_check(Error **errp);

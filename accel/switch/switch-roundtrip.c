@@ -7,21 +7,20 @@
 #include "qemu/osdep.h"
 #include "qapi/error.h"
 #include "qapi/qapi-commands-accel-switch-target.h"
+#include "qemu/timer.h"
 #include "system/cpus.h"
 #include "switch-internal.h"
 
-static bool round_trip(Error **errp)
+/* The way there is @out's: all that is left if there is none back. */
+static bool round_trip(AccelSwitchInfo *out, Error **errp)
 {
-    SwitchableAccel here = switch_state->active;
-    SwitchableAccel there = here == SWITCHABLE_ACCEL_KVM ? SWITCHABLE_ACCEL_TCG
-                                                         : SWITCHABLE_ACCEL_KVM;
-    AccelSwitchPhases phases;
+    AccelSwitchPhases back;
     SwitchSnapshot *before, *after = NULL;
     bool ok;
 
     before = switch_arch_take_snapshot(errp);
-    ok = before && switch_move(there, &phases, errp) &&
-         switch_move(here, &phases, errp);
+    ok = before && switch_move(out->to, out->phases, errp) &&
+         switch_move(out->from, &back, errp);
     if (ok) {
         after = switch_arch_take_snapshot(errp);
         ok = after && switch_arch_compare_snapshots(before, after, errp);
@@ -33,12 +32,22 @@ static bool round_trip(Error **errp)
 
 void qmp_x_accel_roundtrip(Error **errp)
 {
+    g_autoptr(AccelSwitchInfo) out = NULL;
+    int64_t start;
+
     if (!switch_check(errp)) {
         return;
     }
+    out = switch_new_info(switch_state->active == SWITCHABLE_ACCEL_KVM
+                          ? SWITCHABLE_ACCEL_TCG : SWITCHABLE_ACCEL_KVM);
+    start = get_clock();
     switch_state->in_progress = true;
     pause_all_vcpus();
-    round_trip(errp);
+    round_trip(out, errp);
     resume_all_vcpus();
     switch_state->in_progress = false;
+    if (switch_state->active == out->to) {
+        out->downtime_ns = get_clock() - start;
+        switch_announce(out);
+    }
 }

@@ -26,8 +26,7 @@
 #include "switch-internal.h"
 #include "trace.h"
 
-/* How long accel_switch_to_co() waits, and between two attempts. */
-#define SWITCH_WAIT_NS          (5 * NANOSECONDS_PER_SECOND)
+/* How long accel_switch_to_co() waits between two attempts. */
 #define SWITCH_FIRST_PAUSE_NS   SCALE_MS
 #define SWITCH_LAST_PAUSE_NS    (50 * SCALE_MS)
 
@@ -48,6 +47,12 @@ static void switch_set_globals(SwitchableAccel to)
     kvm_async_interrupts_allowed = kvm;
     kvm_halt_in_kernel_allowed = kvm;
     switch_state->active = to;
+}
+
+/* How long a switch waits for a guest. */
+static int64_t switch_wait_ns(void)
+{
+    return switch_state ? switch_state->wait * NANOSECONDS_PER_SECOND : 0;
 }
 
 /* Time since the last call, in ns. */
@@ -73,6 +78,7 @@ static bool switch_watched(bool (*step)(Error **errp), SwitchableAccel to,
     switch_ioctl_watch(to);
     ok = step(&err);
     if (!switch_ioctl_unwatch(errp)) {
+        switch_state->passing = false;
         return false;
     }
     error_propagate(errp, g_steal_pointer(&err));
@@ -83,6 +89,13 @@ static bool switch_to_tcg(AccelSwitchPhases *ph, Error **errp)
 {
     int64_t mark = get_clock();
 
+    /*
+     * Writes that the guest has made and QEMU has not seen (E9): what they do
+     * to the LAPICs is to be exported, too.
+     */
+    if (!switch_omits(SWITCH_FIXUP_COALESCED_MMIO)) {
+        kvm_flush_coalesced_mmio_buffer();
+    }
     if (!switch_watched(switch_arch_export_kvm, SWITCHABLE_ACCEL_TCG, errp)) {
         switch_arch_abandon_export();
         return false;
@@ -94,10 +107,6 @@ static bool switch_to_tcg(AccelSwitchPhases *ph, Error **errp)
         return false;
     }
 
-    /* Writes that the guest has made and QEMU has not seen (E9). */
-    if (!switch_omits(SWITCH_FIXUP_COALESCED_MMIO)) {
-        kvm_flush_coalesced_mmio_buffer();
-    }
     switch_arch_convert_to_tcg();
     switch_set_globals(SWITCHABLE_ACCEL_TCG);
     ph->convert_ns = switch_lap(&mark);
@@ -154,20 +163,31 @@ bool switch_check(Error **errp)
     return true;
 }
 
+AccelSwitchInfo *switch_new_info(SwitchableAccel to)
+{
+    AccelSwitchInfo *info = g_new0(AccelSwitchInfo, 1);
+
+    info->from = switch_state->active;
+    info->to = to;
+    info->phases = g_new0(AccelSwitchPhases, 1);
+    return info;
+}
+
+void switch_announce(AccelSwitchInfo *info)
+{
+    switch_state->switches++;
+    qapi_free_AccelSwitchInfo(switch_state->last);
+    switch_state->last = QAPI_CLONE(AccelSwitchInfo, info);
+    qapi_event_send_accel_switched(info);
+}
+
 AccelSwitchInfo *switch_transact(SwitchableAccel to, Error **errp)
 {
     ERRP_GUARD();
-    g_autoptr(AccelSwitchInfo) info = g_new0(AccelSwitchInfo, 1);
-    AccelSwitchPhases *ph = g_new0(AccelSwitchPhases, 1);
+    g_autoptr(AccelSwitchInfo) info = switch_new_info(to);
+    AccelSwitchPhases *ph = info->phases;
     int64_t start, mark;
     bool ok;
-
-    info->phases = ph;
-    info->to = to;
-    info->from = switch_state->active;
-    if (info->from == to) {
-        return g_steal_pointer(&info);
-    }
 
     trace_accel_switch_begin(SwitchableAccel_str(info->from),
                              SwitchableAccel_str(to));
@@ -194,37 +214,59 @@ AccelSwitchInfo *switch_transact(SwitchableAccel to, Error **errp)
     }
     trace_accel_switch_resumed(ph->resume_ns, info->downtime_ns);
 
-    switch_state->switches++;
-    qapi_free_AccelSwitchInfo(switch_state->last);
-    switch_state->last = QAPI_CLONE(AccelSwitchInfo, info);
-    qapi_event_send_accel_switched(info);
+    switch_announce(info);
     return g_steal_pointer(&info);
 }
 
 AccelSwitchInfo *accel_switch_to(SwitchableAccel to, Error **errp)
 {
+    if (accel_switch_configured()) {
+        switch_state->passing = false;
+        if (!switch_state->in_progress && switch_state->active == to) {
+            return switch_new_info(to);
+        }
+    }
     return switch_check(errp) ? switch_transact(to, errp) : NULL;
+}
+
+/*
+ * Not where a device that waits for its requests may run a coroutine: in a
+ * vCPU's thread, or in the middle of a reset.  That polls QEMU's main context,
+ * and never this one, which the main loop polls, and once more QEMU's end.
+ */
+static void coroutine_fn switch_enter_main_loop(void)
+{
+    aio_co_schedule(iohandler_get_aio_context(), qemu_coroutine_self());
+    qemu_coroutine_yield();
+}
+
+/* After a refusal: is it one that ends by itself? */
+static bool switch_may_wait(int64_t deadline)
+{
+    return accel_switch_configured() && switch_state->passing &&
+           runstate_is_running() && get_clock() < deadline;
 }
 
 AccelSwitchInfo *coroutine_fn accel_switch_to_co(SwitchableAccel to,
                                                  Error **errp)
 {
-    int64_t deadline = get_clock() + SWITCH_WAIT_NS;
+    int64_t deadline = get_clock() + switch_wait_ns();
     int64_t pause = SWITCH_FIRST_PAUSE_NS;
+    bool waiting = false;
 
     for (;;) {
         g_autoptr(Error) err = NULL;
         AccelSwitchInfo *info;
 
-        if (!switch_check(errp)) {
-            return NULL;
+        switch_enter_main_loop();
+        if (waiting) {
+            switch_state->in_progress = false;
         }
-        info = switch_transact(to, &err);
+        info = accel_switch_to(to, &err);
         if (info) {
             return info;
         }
-        if (!switch_state->passing || !runstate_is_running() ||
-            get_clock() >= deadline) {
+        if (!switch_may_wait(deadline)) {
             error_propagate(errp, g_steal_pointer(&err));
             return NULL;
         }
@@ -233,20 +275,62 @@ AccelSwitchInfo *coroutine_fn accel_switch_to_co(SwitchableAccel to,
          * Anything may happen to the guest in the meantime but another
          * switch: the next attempt checks all again.
          */
-        switch_state->in_progress = true;
+        waiting = switch_state->in_progress = true;
         qemu_co_sleep_ns(QEMU_CLOCK_REALTIME, pause);
+        pause = MIN(2 * pause, SWITCH_LAST_PAUSE_NS);
+    }
+}
+
+AccelSwitchInfo *accel_switch_to_blocking(SwitchableAccel to, Error **errp)
+{
+    int64_t deadline = get_clock() + switch_wait_ns();
+    int64_t pause = SWITCH_FIRST_PAUSE_NS;
+
+    for (;;) {
+        g_autoptr(Error) err = NULL;
+        AccelSwitchInfo *info = accel_switch_to(to, &err);
+
+        if (info) {
+            return info;
+        }
+        if (!switch_may_wait(deadline)) {
+            error_propagate(errp, g_steal_pointer(&err));
+            return NULL;
+        }
+        switch_state->in_progress = true;
+        bql_unlock();
+        g_usleep(pause / SCALE_US);
+        bql_lock();
         switch_state->in_progress = false;
         pause = MIN(2 * pause, SWITCH_LAST_PAUSE_NS);
     }
 }
 
+/*
+ * In the main loop's own context, as switch_enter_main_loop() has it.  A vCPU
+ * that is let go meets the instruction again, and has us called again.
+ */
 static void switch_kvm_error_bh(void *opaque)
 {
+    static int64_t first, last;
+    CPUState *cpu = opaque;
     g_autoptr(Error) err = NULL;
     g_autoptr(AccelSwitchInfo) info = NULL;
+    int64_t now = get_clock();
 
+    if (switch_state->in_progress) {
+        /* One that waits, and will try again. */
+        if (runstate_is_running()) {
+            cpu_resume(cpu);
+        }
+        return;
+    }
+    if (now - last > NANOSECONDS_PER_SECOND) {
+        first = now;
+    }
+    last = now;
     info = accel_switch_to(SWITCHABLE_ACCEL_TCG, &err);
-    if (info) {
+    if (info || switch_may_wait(first + switch_wait_ns())) {
         return;
     }
     error_reportf_err(g_steal_pointer(&err),
@@ -267,6 +351,7 @@ bool accel_switch_on_kvm_error(CPUState *cpu)
      * again.  resume_all_vcpus() at the switch's end undoes the stop.
      */
     cpu->stop = true;
-    aio_bh_schedule_oneshot(qemu_get_aio_context(), switch_kvm_error_bh, NULL);
+    aio_bh_schedule_oneshot(iohandler_get_aio_context(), switch_kvm_error_bh,
+                            cpu);
     return true;
 }

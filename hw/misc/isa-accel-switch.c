@@ -3,10 +3,12 @@
  *
  * One byte wide.  A write asks for an accelerator: 0 TCG, 1 KVM, 2 the one
  * that does not run.  The vCPU that writes stands still until it has been
- * switched or refused: under KVM it executes no instruction in between;
- * under TCG those up to the next jump.  A read gives bit 0: KVM runs; bit 7:
- * what was asked for last was refused.  Without -accel switch a write does
- * nothing, so that a program can run unchanged under any accelerator.
+ * switched or refused: under KVM it executes no instruction in between; under
+ * TCG those up to the next jump.  Only where a switch has to wait for what a
+ * vCPU does (SMM, A20) it runs on in the meantime.  A read gives bit 0: KVM
+ * runs; bit 7: what was asked for last was refused.  Without -accel switch a
+ * write does nothing, so that a program can run unchanged under any
+ * accelerator.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -36,16 +38,29 @@ OBJECT_DECLARE_SIMPLE_TYPE(ISAAccelSwitchState, ISA_ACCEL_SWITCH)
 #define STATUS_KVM      0x01
 #define STATUS_REFUSED  0x80
 
+#define REPORTS_MAX     100
+
 struct ISAAccelSwitchState {
     ISADevice parent_obj;
 
     MemoryRegion io;
     uint32_t iobase;
     bool refused;
+    int reports;                /* how many were made */
     /* The vCPU that waits, and what for; NULL if none does. */
     CPUState *cpu;
     SwitchableAccel to;
 };
+
+/* Why a switch was refused; a guest can't fill the host's disk with it. */
+static void accel_switch_port_report(ISAAccelSwitchState *s, const char *why)
+{
+    if (s->reports < REPORTS_MAX) {
+        error_report(TYPE_ISA_ACCEL_SWITCH ": %s%s", why,
+                     ++s->reports < REPORTS_MAX ? ""
+                                                : " (no more is reported)");
+    }
+}
 
 static void coroutine_fn accel_switch_port_co(void *opaque)
 {
@@ -56,7 +71,8 @@ static void coroutine_fn accel_switch_port_co(void *opaque)
     info = accel_switch_to_co(s->to, &err);
     s->refused = !info;
     if (err) {
-        error_reportf_err(err, TYPE_ISA_ACCEL_SWITCH ": ");
+        accel_switch_port_report(s, error_get_pretty(err));
+        error_free(err);
     }
     /* A switch that was made, or tried, has let it go already. */
     if (runstate_is_running()) {
@@ -89,7 +105,9 @@ static void accel_switch_port_write(void *opaque, hwaddr addr, uint64_t value,
         return;
     }
     if (s->cpu || !current_cpu) {
-        /* another vCPU has asked, or it is a debugger that writes */
+        accel_switch_port_report(s, s->cpu
+            ? "can't switch: a switch is already in progress"
+            : "can't switch: it is not a vCPU that asks");
         s->refused = true;
         return;
     }
