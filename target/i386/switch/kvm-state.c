@@ -131,6 +131,36 @@ static int get_msrs(CPUState *cs, X86KVMState *s, const X86KVMState *like)
     return 0;
 }
 
+static int msr_ioctl(CPUState *cs, unsigned long type, uint32_t index,
+                     uint64_t *value)
+{
+    struct {
+        struct kvm_msrs info;
+        struct kvm_msr_entry entry;
+    } msr = {
+        .info.nmsrs = 1,
+        .entry = { .index = index, .data = *value },
+    };
+    int ret = kvm_vcpu_ioctl(cs, type, &msr);
+
+    if (ret != 1) {
+        return ret < 0 ? ret : -EINVAL;
+    }
+    *value = msr.entry.data;
+    return 0;
+}
+
+int x86_kvm_get_msr(CPUState *cs, uint32_t index, uint64_t *value)
+{
+    *value = 0;
+    return msr_ioctl(cs, KVM_GET_MSRS, index, value);
+}
+
+int x86_kvm_put_msr(CPUState *cs, uint32_t index, uint64_t value)
+{
+    return msr_ioctl(cs, KVM_SET_MSRS, index, &value);
+}
+
 int x86_kvm_state_get(CPUState *cs, X86KVMState *s, const X86KVMState *like)
 {
     const struct {

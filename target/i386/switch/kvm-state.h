@@ -49,6 +49,14 @@ typedef struct X86KVMState {
  */
 
 /**
+ * x86_kvm_get_msr, x86_kvm_put_msr: one MSR out of KVM, or into it
+ *
+ * Returns 0 or a negative errno, -EINVAL if KVM refuses it.
+ */
+int x86_kvm_get_msr(CPUState *cs, uint32_t index, uint64_t *value);
+int x86_kvm_put_msr(CPUState *cs, uint32_t index, uint64_t value);
+
+/**
  * x86_kvm_state_get: read from KVM what @like has, and the MSRs it lists
  *
  * Fills @s.  Returns 0 or a negative errno.

@@ -53,11 +53,13 @@ bool switch_arch_check(bool *passing, Error **errp)
     return true;
 }
 
-static bool export_vcpu(CPUState *cs, Error **errp)
+/*
+ * What lets the BQL go, and with it devices' threads in, whose interrupts KVM
+ * still takes: before anything is read of any vCPU.
+ */
+static bool settle_vcpu(CPUState *cs, Error **errp)
 {
-    X86CPU *cpu = X86_CPU(cs);
     X86SwitchCPU *sc = x86_switch_cpu(cs);
-    struct kvm_vcpu_events events;
     struct kvm_lapic_state page;
     int ret;
 
@@ -72,18 +74,6 @@ static bool export_vcpu(CPUState *cs, Error **errp)
         cs->vcpu_dirty = false;
     }
     ret = x86_switch_settle_lapic_timer(cs, sc, &page);
-    if (ret < 0) {
-        goto fail_errno;
-    }
-    if (kvm_arch_get_registers(cs, errp) < 0) {
-        goto fail;
-    }
-    ret = kvm_vcpu_ioctl(cs, KVM_GET_VCPU_EVENTS, &events);
-    if (ret < 0) {
-        goto fail_errno;
-    }
-    sc->interrupt_shadow = events.interrupt.shadow;
-    ret = x86_switch_export_lapic(cpu, sc);
     if (ret < 0) {
         goto fail_errno;
     }
@@ -102,11 +92,47 @@ fail:
     return false;
 }
 
+static bool export_vcpu(CPUState *cs, Error **errp)
+{
+    X86CPU *cpu = X86_CPU(cs);
+    X86SwitchCPU *sc = x86_switch_cpu(cs);
+    struct kvm_vcpu_events events;
+    /* Raised since the vCPU was paused: KVM has not seen it. */
+    int smi = cs->interrupt_request & CPU_INTERRUPT_SMI;
+    int ret;
+
+    ret = kvm_arch_get_registers(cs, errp);
+    cs->interrupt_request |= smi;
+    if (ret < 0) {
+        error_prepend(errp, "vCPU %d: ", cs->cpu_index);
+        return false;
+    }
+    ret = kvm_vcpu_ioctl(cs, KVM_GET_VCPU_EVENTS, &events);
+    if (ret < 0) {
+        goto fail_errno;
+    }
+    sc->interrupt_shadow = events.interrupt.shadow;
+    ret = x86_switch_export_lapic(cpu, sc);
+    if (ret < 0) {
+        goto fail_errno;
+    }
+    return true;
+
+fail_errno:
+    error_setg_errno(errp, -ret, "vCPU %d", cs->cpu_index);
+    return false;
+}
+
 bool switch_arch_export_kvm(Error **errp)
 {
     ERRP_GUARD();
     CPUState *cs;
 
+    CPU_FOREACH(cs) {
+        if (!settle_vcpu(cs, errp)) {
+            return false;
+        }
+    }
     CPU_FOREACH(cs) {
         if (!export_vcpu(cs, errp)) {
             return false;

@@ -28,6 +28,11 @@ bool x86_switch_check_features(X86CPU *cpu, Error **errp)
         error_setg(errp, "-accel switch does not work with a PMU (pmu=on)");
         return false;
     }
+    if (!(env->features[FEAT_1_EDX] & CPUID_APIC)) {
+        error_setg(errp, "-accel switch does not work with a CPU without"
+                   " 'apic'");
+        return false;
+    }
 #ifdef TARGET_X86_64
     /* TCG would write 64-bit state save areas, and KVM those of 32 bits. */
     if (!(env->features[FEAT_8000_0001_EDX] & CPUID_EXT2_LM) &&
@@ -87,9 +92,18 @@ x86_switch_find_cpuid(const struct kvm_cpuid2 *table,
     return NULL;
 }
 
+static bool is_hygon(CPUX86State *env)
+{
+    char vendor[CPUID_VENDOR_SZ + 1];
+
+    x86_cpu_vendor_words2str(vendor, env->cpuid_vendor1, env->cpuid_vendor2,
+                             env->cpuid_vendor3);
+    return g_str_equal(vendor, CPUID_VENDOR_HYGON);
+}
+
 /*
  * A leaf beyond the highest of its class reads as the highest basic leaf on
- * Intel's processors, as 0 on AMD's (SDM vol. 2, CPUID; kernel:
+ * Intel's processors, as 0 on AMD's and Hygon's (SDM vol. 2, CPUID; kernel:
  * get_out_of_range_cpuid_entry()).
  */
 static const struct kvm_cpuid_entry2 *
@@ -99,11 +113,13 @@ x86_switch_out_of_range(CPUX86State *env, const struct kvm_cpuid2 *table,
     const struct kvm_cpuid_entry2 *basic, *class;
 
     basic = x86_switch_find_cpuid(table, 0, 0);
-    if (!basic || IS_AMD_CPU(env) || IS_ZHAOXIN_CPU(env)) {
+    if (!basic || IS_AMD_CPU(env) || is_hygon(env)) {
         return NULL;
     }
     class = leaf >= 0x40000000 && leaf <= 0x4fffffff
             ? x86_switch_find_cpuid(table, leaf & 0xffffff00, 0)
+            : leaf >= 0xc0000000
+            ? x86_switch_find_cpuid(table, 0xc0000000, 0)
             : x86_switch_find_cpuid(table, leaf & 0x80000000, 0);
     if (class && leaf <= class->eax) {
         return NULL;

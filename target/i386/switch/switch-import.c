@@ -68,16 +68,26 @@ static void fold_init_sipi(X86CPU *cpu)
     }
 }
 
+void x86_switch_settle_tcg(void)
+{
+    CPUState *cs;
+
+    CPU_FOREACH(cs) {
+        fold_init_sipi(X86_CPU(cs));
+    }
+    x86_switch_share_wall_clock();
+}
+
 void switch_arch_convert_to_kvm(void)
 {
     CPUState *cs;
 
+    x86_switch_settle_tcg();
     x86_switch_use_loaded_tsc();
     CPU_FOREACH(cs) {
         X86CPU *cpu = X86_CPU(cs);
         X86SwitchCPU *sc = x86_switch_cpu(cs);
 
-        fold_init_sipi(cpu);
         sc->saved.env = cpu->env;
         sc->saved.interrupt_request = cs->interrupt_request;
         sc->saved.exception_index = cs->exception_index;
@@ -243,18 +253,22 @@ static int put_interrupt_shadow(CPUState *cs, bool shadow)
 }
 
 /*
- * QEMU sets the TSC's frequency, too, which no switch changes.  A host that
- * has measured its own anew since the vCPU was made (the kernel's refined
- * calibration) refuses it, or from then on corrects the TSC at each entry.
+ * Neither what no switch changes: the TSC's frequency, which a host that has
+ * measured its own anew since the vCPU was made (the kernel's refined
+ * calibration) refuses, or from then on corrects the TSC at each entry.  Nor
+ * kvm-clock's MSRs, which x86_switch_import_kvmclock() puts.
  */
 static int put_registers(CPUState *cs, Error **errp)
 {
     CPUX86State *env = cpu_env(cs);
+    uint64_t kvm_features = env->features[FEAT_KVM];
     int64_t khz = env->tsc_khz;
     int ret;
 
     env->tsc_khz = 0;
+    env->features[FEAT_KVM] &= ~(CPUID_KVM_CLOCK | CPUID_KVM_CLOCK2);
     ret = kvm_arch_put_registers(cs, KVM_PUT_FULL_STATE, errp);
+    env->features[FEAT_KVM] = kvm_features;
     env->tsc_khz = khz;
     return ret;
 }
@@ -274,6 +288,10 @@ static bool import_vcpu(CPUState *cs, Error **errp)
     if (put_registers(cs, errp) < 0) {
         error_prepend(errp, "vCPU %d: ", cs->cpu_index);
         return false;
+    }
+    ret = x86_switch_import_kvmclock(cs);
+    if (ret < 0) {
+        goto fail;
     }
     ret = x86_switch_import_lapic(X86_CPU(cs));
     if (ret < 0) {

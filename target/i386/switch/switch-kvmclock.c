@@ -156,6 +156,7 @@ static void kvmclock_fill_wall(CPUX86State *env, hwaddr addr)
 bool x86_switch_kvmclock_wrmsr(CPUX86State *env, uint32_t msr, uint64_t value)
 {
     uint32_t features = env->features[FEAT_KVM];
+    CPUState *cs;
 
     switch (msr) {
     case MSR_KVM_WALL_CLOCK:
@@ -164,7 +165,10 @@ bool x86_switch_kvmclock_wrmsr(CPUX86State *env, uint32_t msr, uint64_t value)
                                                     : CPUID_KVM_CLOCK2))) {
             return false;
         }
-        env->wall_clock_msr = value;
+        /* A VM has one. */
+        CPU_FOREACH(cs) {
+            cpu_env(cs)->wall_clock_msr = value;
+        }
         kvmclock_fill_wall(env, value);
         return true;
     case MSR_KVM_SYSTEM_TIME:
@@ -195,6 +199,42 @@ bool x86_switch_kvmclock_rdmsr(CPUX86State *env, uint32_t msr, uint64_t *value)
     default:
         return false;
     }
+}
+
+/* INIT clears a vCPU's copy in TCG, of what KVM keeps for the VM. */
+void x86_switch_share_wall_clock(void)
+{
+    uint64_t value = 0;
+    CPUState *cs;
+
+    CPU_FOREACH(cs) {
+        value = value ?: cpu_env(cs)->wall_clock_msr;
+    }
+    CPU_FOREACH(cs) {
+        cpu_env(cs)->wall_clock_msr = value;
+    }
+}
+
+/*
+ * The page of each vCPU is filled by KVM from then on.  The wall clock, which
+ * KVM writes to the guest's memory whenever its MSR is put, is put only if it
+ * is another one: the guest may use that memory for something else by now.
+ */
+int x86_switch_import_kvmclock(CPUState *cs)
+{
+    CPUX86State *env = cpu_env(cs);
+    uint64_t wall;
+    int ret;
+
+    if (!(env->features[FEAT_KVM] & (CPUID_KVM_CLOCK | CPUID_KVM_CLOCK2))) {
+        return 0;
+    }
+    ret = x86_kvm_put_msr(cs, MSR_KVM_SYSTEM_TIME, env->system_time_msr) ?:
+          x86_kvm_get_msr(cs, MSR_KVM_WALL_CLOCK, &wall);
+    if (ret < 0 || wall == env->wall_clock_msr) {
+        return ret;
+    }
+    return x86_kvm_put_msr(cs, MSR_KVM_WALL_CLOCK, env->wall_clock_msr);
 }
 
 void x86_switch_kvmclock_to_tcg(void)

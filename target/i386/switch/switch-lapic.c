@@ -44,7 +44,10 @@ static LapicTimer lapic_timer(uint32_t lvt, uint32_t initial_count)
                                          : LAPIC_TIMER_ONE_SHOT;
 }
 
-/* Whether the timer, which stood at @before, can not have expired since. */
+/*
+ * Whether the timer, which stood at @before, can not have expired since, if it
+ * has not gone round: that is told by the time.
+ */
 static bool lapic_timer_ran_on(LapicTimer timer, uint32_t before,
                                uint32_t count)
 {
@@ -100,6 +103,7 @@ int x86_switch_settle_lapic_timer(CPUState *cs, X86SwitchCPU *sc,
         sc->lapic_timer_in_doubt = !certain;
         if (ret == 0) {
             ret = kvm_vcpu_ioctl(cs, KVM_GET_LAPIC, page);
+            sc->lapic_settled_at = get_clock();
         }
         sc->lapic_tmcct = *count;
         if (timer == LAPIC_TIMER_ONE_SHOT ||
@@ -114,6 +118,8 @@ int x86_switch_export_lapic(X86CPU *cpu, X86SwitchCPU *sc)
 {
     APICCommonState *s = x86_switch_lapic(cpu);
     struct kvm_lapic_state page;
+    /* At the least */
+    int64_t gone = get_clock() - sc->lapic_settled_at;
     int ret = kvm_vcpu_ioctl(CPU(cpu), KVM_GET_LAPIC, &page);
     int64_t read_at = qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL);
     uint32_t before = sc->lapic_tmcct;
@@ -137,7 +143,9 @@ int x86_switch_export_lapic(X86CPU *cpu, X86SwitchCPU *sc)
                               !apic_get_bit(s->isr, vector);
     } else if (timer != LAPIC_TIMER_OFF) {
         sc->lapic_timer_due = !lapic_timer_ran_on(timer, before,
-                                                  sc->lapic_tmcct);
+                                                  sc->lapic_tmcct) ||
+                              (timer == LAPIC_TIMER_PERIODIC &&
+                               gone >> s->count_shift >= before);
     }
     if (switch_omits(SWITCH_FIXUP_LAPIC_EXPIRED)) {
         sc->lapic_timer_due = false;

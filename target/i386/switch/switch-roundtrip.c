@@ -2,8 +2,8 @@
  * All that can be seen of the vCPUs, kept and compared: for a round trip
  *
  * Under KVM that is what every KVM_GET_* shows, with every MSR that this KVM
- * lists; under TCG what CPUX86State's VMState description and the LAPIC's
- * registers hold.
+ * lists or QEMU puts; under TCG what CPUX86State's VMState description and the
+ * LAPIC's registers hold.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -28,7 +28,36 @@ struct SwitchSnapshot {
     X86Snapshot vcpu[];
 };
 
-/* What there is to get of a vCPU: KVM's list of MSRs, those that can be read */
+/* MSRs that KVM's list leaves out, and QEMU puts: the first, and how many. */
+static const struct {
+    uint32_t index;
+    uint32_t count;
+} unlisted_msrs[] = {
+    { MSR_MTRRphysBase(0), 2 * MSR_MTRRcap_VCNT },
+    { MSR_MTRRfix64K_00000, 1 },
+    { MSR_MTRRfix16K_80000, 2 },
+    { MSR_MTRRfix4K_C0000, 8 },
+    { MSR_MTRRdefType, 1 },
+    { MSR_MC0_CTL, 4 * MCE_BANKS_DEF },
+};
+
+/* Have @all name MSR @index, if it can be read and is not there yet. */
+static void add_msr(CPUState *cs, X86KVMState *all, uint32_t index)
+{
+    uint64_t value;
+
+    for (int i = 0; i < all->nmsrs; i++) {
+        if (all->msrs[i].index == index) {
+            return;
+        }
+    }
+    if (all->nmsrs < X86_KVM_MSRS_MAX &&
+        x86_kvm_get_msr(cs, index, &value) == 0) {
+        all->msrs[all->nmsrs++].index = index;
+    }
+}
+
+/* What there is to get of a vCPU, and of its MSRs all that can be read */
 static const X86KVMState *everything(CPUState *cs, Error **errp)
 {
     static X86KVMState *all;
@@ -53,18 +82,13 @@ static const X86KVMState *everything(CPUState *cs, Error **errp)
     if (x86_switch_cpu(cs)->has_tsc_offset_attr) {
         all->have |= X86_KVM_TSC_OFFSET;
     }
-    for (int i = 0; i < found.list.nmsrs; i++) {
-        struct {
-            struct kvm_msrs info;
-            struct kvm_msr_entry entry;
-        } msr = {
-            .info.nmsrs = 1,
-            .entry.index = found.list.indices[i],
-        };
-
-        if (kvm_vcpu_ioctl(cs, KVM_GET_MSRS, &msr) == 1) {
-            all->msrs[all->nmsrs++] = msr.entry;
+    for (int i = 0; i < ARRAY_SIZE(unlisted_msrs); i++) {
+        for (int j = 0; j < unlisted_msrs[i].count; j++) {
+            add_msr(cs, all, unlisted_msrs[i].index + j);
         }
+    }
+    for (int i = 0; i < found.list.nmsrs; i++) {
+        add_msr(cs, all, found.list.indices[i]);
     }
     return all;
 }
@@ -123,6 +147,10 @@ SwitchSnapshot *switch_arch_take_snapshot(Error **errp)
     CPU_FOREACH(cs) {
         count++;
     }
+    if (!kvm_enabled()) {
+        /* A switch to KVM does so, too. */
+        x86_switch_settle_tcg();
+    }
     snapshot = g_malloc0(sizeof(*snapshot) + count * sizeof(X86Snapshot));
     CPU_FOREACH(cs) {
         X86Snapshot *s = &snapshot->vcpu[snapshot->count++];
@@ -136,6 +164,7 @@ SwitchSnapshot *switch_arch_take_snapshot(Error **errp)
 }
 
 #define LAPIC_PPR   0x0a0
+#define LAPIC_LDR   0x0d0
 #define LAPIC_IRR   0x200
 #define LAPIC_LVTT  0x320
 #define LAPIC_TMICT 0x380
@@ -271,6 +300,10 @@ static void allow_in_kvm(X86KVMState *s, bool timer_is_over)
     e->nmi.pending = !!e->nmi.pending;
     /* KVM computes the priority anew when the guest reads it. */
     *lapic_register(s, LAPIC_PPR) = 0;
+    if (!(s->sregs.apic_base & MSR_IA32_APICBASE_EXTD)) {
+        /* What x2APIC mode had there, KVM leaves in bits that mean nothing. */
+        *lapic_register(s, LAPIC_LDR) &= 0xff000000;
+    }
     /* The LAPIC timer runs on… */
     *lapic_register(s, LAPIC_TMCCT) = 0;
     /* …and KVM would fire one that has fired before, if it had this (E2). */
@@ -295,6 +328,10 @@ static void allow_lapic_in_tcg(X86Snapshot *before, X86Snapshot *after)
     if (!(a->lvt[APIC_LVT_TIMER] & APIC_LVT_MASKED) &&
         a->timer_expiry != -1 && apic_get_bit(b->irr, vector)) {
         apic_set_bit(a->irr, vector);
+    }
+    if (a->apicbase & MSR_IA32_APICBASE_EXTD) {
+        /* x2APIC mode makes the logical ID of the ID. */
+        a->log_dest = b->log_dest = 0;
     }
     if (b->timer_expiry == -1) {
         /* KVM would fire one that has fired before, if it had this (E2). */
@@ -354,6 +391,24 @@ static void allow_in_tcg(X86CPU *cpu)
     }
 }
 
+/* @name and both values; of bytes that are no integer, where they differ */
+static char *describe_change(const char *name, const char *before,
+                             const char *after, size_t size)
+{
+    if (size <= 8 && is_power_of_2(size)) {
+        return g_strdup_printf("%s was 0x%" PRIx64 ", is 0x%" PRIx64, name,
+                               ldn_he_p(before, size), ldn_he_p(after, size));
+    }
+    for (size_t i = 0; i < size; i++) {
+        if (before[i] != after[i]) {
+            return g_strdup_printf("%s was 0x%02x, is 0x%02x in byte %zu",
+                                   name, (uint8_t)before[i], (uint8_t)after[i],
+                                   i);
+        }
+    }
+    return NULL;
+}
+
 /* Fields of a VMState description; @before and @after are copies of @live. */
 static char *diff_vmsd(const VMStateDescription *vmsd, void *live,
                        const void *before, const void *after);
@@ -376,11 +431,9 @@ static char *diff_field(const VMStateField *f, void *live, const void *before,
                 return g_strdup_printf("%s[%d].%s", f->name, i, inner);
             }
         } else if (memcmp(a, b, f->size)) {
-            return f->size > 8 || !is_power_of_2(f->size)
-                   ? g_strdup_printf("%s[%d] has changed", f->name, i)
-                   : g_strdup_printf("%s[%d] was 0x%" PRIx64 ", is 0x%" PRIx64,
-                                     f->name, i, ldn_he_p(a, f->size),
-                                     ldn_he_p(b, f->size));
+            g_autofree char *name = g_strdup_printf("%s[%d]", f->name, i);
+
+            return describe_change(name, a, b, f->size);
         }
     }
     return NULL;
@@ -452,12 +505,14 @@ static char *diff_lapic(const APICCommonState *before,
                         const APICCommonState *after)
 {
     for (int i = 0; i < ARRAY_SIZE(lapic_fields); i++) {
-        size_t offset = lapic_fields[i].offset;
+        const char *a = (const char *)before + lapic_fields[i].offset;
+        const char *b = (const char *)after + lapic_fields[i].offset;
 
-        if (memcmp((const char *)before + offset, (const char *)after + offset,
-                   lapic_fields[i].size)) {
-            return g_strdup_printf("the LAPIC's %s has changed",
-                                   lapic_fields[i].name);
+        if (memcmp(a, b, lapic_fields[i].size)) {
+            g_autofree char *name = g_strconcat("the LAPIC's ",
+                                                lapic_fields[i].name, NULL);
+
+            return describe_change(name, a, b, lapic_fields[i].size);
         }
     }
     return NULL;

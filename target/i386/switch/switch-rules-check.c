@@ -55,29 +55,63 @@ static X86SwitchLimits limits_of(X86CPU *cpu)
     };
 }
 
-static const X86SwitchRule *broken_rule(CPUState *cs)
+/* The MSR whose value breaks @rule; NULL if it is no MSR, or not one alone. */
+static const char *culprit(const X86SwitchRule *rule, const X86KVMState *s,
+                           const X86SwitchLimits *limits)
+{
+    g_autofree X86KVMState *one = g_memdup2(s, sizeof(*s));
+
+    one->nmsrs = 0;
+    if (x86_switch_rule_is_broken(rule, one, limits)) {
+        return NULL;
+    }
+    one->nmsrs = 1;
+    for (int i = 0; i < s->nmsrs; i++) {
+        one->msrs[0] = s->msrs[i];
+        if (x86_switch_rule_is_broken(rule, one, limits)) {
+            return switch_arch_msr_name(s->msrs[i].index);
+        }
+    }
+    return NULL;
+}
+
+/* The first rule that @cs would break, and a text that names it; or NULL. */
+static const X86SwitchRule *broken_rule(CPUState *cs, char **text)
 {
     X86SwitchLimits limits = limits_of(X86_CPU(cs));
+    const X86KVMState *put = &x86_switch_cpu(cs)->put;
+    const X86SwitchRule *rule = x86_switch_broken_rule(put, &limits);
+    const char *msr = rule ? culprit(rule, put, &limits) : NULL;
 
-    return x86_switch_broken_rule(&x86_switch_cpu(cs)->put, &limits);
+    if (rule) {
+        *text = g_strdup_printf("%s%srule '%s' (%s)", msr ?: "",
+                                msr ? ", " : "", rule->name, rule->manual);
+    }
+    return rule;
 }
 
 bool x86_switch_check_rules(CPUState *cs, Error **errp)
 {
-    const X86SwitchRule *rule = broken_rule(cs);
+    g_autofree char *text = NULL;
+    const X86SwitchRule *rule = broken_rule(cs, &text);
 
     if (!rule) {
         return true;
     }
-    error_setg(errp, "vCPU %d: hardware would not run this state, rule '%s'"
-               " (%s)", cs->cpu_index, rule->name, rule->manual);
+    /*
+     * TCG takes a jump to where no code can be, and raises #GP when it fetches
+     * from there: as the vCPU runs on.
+     */
+    switch_state->passing = g_str_equal(rule->name, "rip-width");
+    error_setg(errp, "vCPU %d: hardware would not run this state, %s",
+               cs->cpu_index, text);
     return false;
 }
 
 char *switch_arch_explain_refusal(int cpu_index)
 {
-    const X86SwitchRule *rule = broken_rule(qemu_get_cpu(cpu_index));
+    char *text = NULL;
 
-    return rule ? g_strdup_printf("rule '%s' (%s)", rule->name, rule->manual)
-                : NULL;
+    broken_rule(qemu_get_cpu(cpu_index), &text);
+    return text;
 }

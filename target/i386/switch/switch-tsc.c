@@ -31,25 +31,6 @@ int x86_switch_get_tsc_offset(CPUState *cs, int64_t *offset)
     return x86_switch_tsc_attr(cs, KVM_GET_DEVICE_ATTR, offset);
 }
 
-/* 0 or a negative errno. */
-static int x86_switch_get_tsc_msr(CPUState *cs, uint64_t *value)
-{
-    struct {
-        struct kvm_msrs info;
-        struct kvm_msr_entry entry;
-    } msr = {
-        .info.nmsrs = 1,
-        .entry.index = MSR_IA32_TSC,
-    };
-    int ret = kvm_vcpu_ioctl(cs, KVM_GET_MSRS, &msr);
-
-    if (ret != 1) {
-        return ret < 0 ? ret : -EINVAL;
-    }
-    *value = msr.entry.data;
-    return 0;
-}
-
 /*
  * Without TSC scaling, a kernel that has measured the TSC's frequency anew
  * since KVM was loaded leaves a new vCPU with the scaling ratio 0: for KVM the
@@ -62,7 +43,7 @@ static bool x86_switch_tsc_stands_still(CPUState *cs)
     uint64_t tsc;
 
     return x86_switch_get_tsc_offset(cs, &offset) == 0 &&
-           x86_switch_get_tsc_msr(cs, &tsc) == 0 && tsc == offset;
+           x86_kvm_get_msr(cs, MSR_IA32_TSC, &tsc) == 0 && tsc == offset;
 }
 
 bool x86_switch_init_tsc(CPUState *cs, X86SwitchCPU *sc, Error **errp)
@@ -93,7 +74,7 @@ static int x86_switch_read_tsc_msr(CPUState *cs, int64_t *offset)
 {
     int64_t before = cpu_get_host_ticks(), after;
     uint64_t tsc;
-    int ret = x86_switch_get_tsc_msr(cs, &tsc);
+    int ret = x86_kvm_get_msr(cs, MSR_IA32_TSC, &tsc);
 
     after = cpu_get_host_ticks();
     if (ret < 0) {

@@ -38,6 +38,7 @@ typedef struct X86SwitchCPU {
     /* Between export and convert. */
     bool interrupt_shadow;
     uint32_t lapic_tmcct;
+    int64_t lapic_settled_at;   /* after it was read first; get_clock() */
     int64_t lapic_read_at;      /* when that was; QEMU_CLOCK_VIRTUAL */
     bool lapic_timer_in_doubt;  /* it is at 0, and may not have fired */
     bool lapic_timer_due;       /* it has, and IRR does not show it */
@@ -110,6 +111,12 @@ bool x86_switch_check_rules(CPUState *cs, Error **errp);
 
 /* switch-import.c */
 
+/*
+ * In TCG: what has no place in KVM has its effect now, an INIT or SIPI that is
+ * pending, and what is the VM's is the same in all vCPUs.
+ */
+void x86_switch_settle_tcg(void);
+
 /* What was loaded into KVM is put right when the machine starts. */
 void x86_switch_init_load_kvm(void);
 
@@ -134,6 +141,10 @@ bool x86_switch_init_tsc(CPUState *cs, X86SwitchCPU *sc, Error **errp);
 
 /* switch-kvmclock.c */
 void x86_switch_init_kvmclock(void);
+/* In TCG: every vCPU has the VM's. */
+void x86_switch_share_wall_clock(void);
+/* Put what the guest has written to kvm-clock's MSRs.  0 or a negative errno */
+int x86_switch_import_kvmclock(CPUState *cs);
 /* The guest has come to TCG: take the clock's reference anew. */
 void x86_switch_kvmclock_to_tcg(void);
 bool x86_switch_kvmclock_wrmsr(CPUX86State *env, uint32_t msr, uint64_t value);
