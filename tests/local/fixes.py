@@ -4,7 +4,10 @@ What the patches called fix-... are for, where payload.py doesn't have it, and w
 can't execute an instruction.
 """
 
-from vas.testing import Payload, expect_equal, expect_error, main, need_kvm
+import os
+import time
+
+from vas.testing import Failure, Payload, expect_equal, expect_error, main, need_kvm
 
 
 def tcg_busy_tss():
@@ -105,6 +108,30 @@ def on_kvm_error_tcg():
             guest.expect_laps(3)
 
 
+def on_kvm_error_refused():
+    """Where the guest can't be switched now, it stops as without the switch; QEMU says why."""
+    need_kvm()
+    with Payload("told32", "switch,initial=kvm,on-kvm-error=tcg", name="fixes-on-error") as guest:
+        machine = guest.machine
+        guest.expect_laps(3)
+        machine.qmp("migrate-set-parameters", {"max-bandwidth": 4096})
+        machine.qmp("migrate", {"uri": "file:" + os.path.join(machine.logs, "stream")})
+        machine.serial.send("x")
+        machine.wait_event("STOP", 30)
+        expect_equal("status", "internal-error", machine.qmp("query-status")["status"])
+        expect_equal("accelerator", "kvm", machine.accel())
+        said = "KVM could not execute an instruction: can't switch: a migration is running"
+        if said not in machine.output():
+            raise Failure(f"QEMU says: {machine.output()}")
+        machine.qmp("migrate_cancel")
+        while machine.qmp("query-migrate").get("status") == "cancelling":
+            time.sleep(0.05)
+        machine.qmp("system_reset")
+        machine.cont()
+        machine.switch("tcg")
+        guest.expect_laps(3)
+
+
 def on_kvm_error_report():
     """The default: the guest stops as without the switch, and is lost until a reset."""
     need_kvm()
@@ -125,4 +152,5 @@ def on_kvm_error_report():
 main({"tcg-busy-tss": tcg_busy_tss, "tcg-amd-sysenter": tcg_amd_sysenter,
       "tcg-step-atomic": tcg_step_atomic, "tcg-svm-event": tcg_svm_event,
       "kvm-set-msrs-error": kvm_set_msrs_error,
-      "on-kvm-error-tcg": on_kvm_error_tcg, "on-kvm-error-report": on_kvm_error_report})
+      "on-kvm-error-tcg": on_kvm_error_tcg, "on-kvm-error-report": on_kvm_error_report,
+      "on-kvm-error-refused": on_kvm_error_refused})
