@@ -47,6 +47,10 @@
 #define NUMBER          0xf00d0000
 #define RETURNS         0xc0de0000
 
+#define STRING(macro)   STRING_(macro)
+#define STRING_(text)   #text
+#define NOT_CANONICAL   "0x1234567812345670"
+
 #define FLAGS           0x3002          /* IOPL 3: CPL3 may ask for a switch */
 
 static uint64_t user_stack[64] __attribute__((aligned(16)));
@@ -160,7 +164,34 @@ static void check_cr4(void)
                 next_pattern(&state) >> 17));
     verify("FS's base", seen.rax, seen.rcx);
     verify("GS's base", seen.rbx, seen.rdx);
+    verify("FS's base, not canonical", VECTOR_GP,
+           MAY_FAULT("movabs $" NOT_CANONICAL ", %%rax\n\twrfsbase %%rax"));
+    ask_switch();
+    verify("GS's base, not canonical", VECTOR_GP,
+           MAY_FAULT("movabs $" NOT_CANONICAL ", %%rax\n\twrgsbase %%rax"));
     write_cr4(cr4);
+}
+
+/*
+ * In TCG RIP is where no code can be when the switch comes, which has to wait
+ * for the fault.
+ */
+static void check_wild_jump(void)
+{
+    uint8_t before = inb(SWITCH_PORT);
+
+    verify("jump to what is not canonical", VECTOR_GP,
+           MAY_FAULT("movw $" STRING(SWITCH_PORT) ", %%dx\n\t"
+                     "movb $" STRING(SWITCH_TO_OTHER) ", %%al\n\t"
+                     "movabs $" NOT_CANONICAL ", %%rcx\n\t"
+                     "outb %%al, %%dx\n\t"
+                     "jmp *%%rcx"));
+    /* It comes soon, or there are none. */
+    for (int left = 2000; left > 0; left--) {
+        if (inb(SWITCH_PORT) != before) {
+            break;
+        }
+    }
 }
 
 /* All that the kernel is in is the supervisor's, or not. */
@@ -421,6 +452,8 @@ void kernel_main(void)
     write_cr0(read_cr0() | CR0_WP);
     *(volatile uint32_t *)FRAME = NUMBER;
     write_function(FRAME + CODE, RETURNS);
+    check_wild_jump();
+    check_wild_jump();
     for (;;) {
         check_cr0();
         check_cr4();

@@ -5,7 +5,8 @@
  *
  * INIT and startup, from every state that the other vCPU may be in; fixed
  * interrupts to one, to all and by logical destination, while they are taken
- * and while they are held back; NMIs; locked instructions of both.
+ * and while they are held back; NMIs, also out of a HLT that nothing else ends;
+ * locked instructions of both; the TSC, which no vCPU sees go back.
  */
 #include "lib/hpet.h"
 #include "lib/smp.h"
@@ -20,12 +21,15 @@
 #define MAX_SEEN        8
 #define INCREMENTS      2000
 #define SPINS           50
+#define ROUNDS          1000
 
 typedef enum Order {
     AP_HALT,                    /* with interrupts on */
     AP_SPIN,                    /* likewise */
     AP_HOLD,                    /* spin with interrupts off */
     AP_COUNT,                   /* INCREMENTS locked ones, then halt */
+    AP_CLOCK,                   /* ROUNDS of the TSC, then halt */
+    AP_DEEP,                    /* halt with interrupts off, once */
 } Order;
 
 /* What each vCPU has seen since forget(). */
@@ -38,6 +42,22 @@ static volatile Order order;
 /* The AP's last order that it has begun to carry out, and how often it came. */
 static volatile uint32_t doing = -1, starts;
 static volatile uint32_t shared;
+/* How often the AP was woken from AP_DEEP, and has done AP_CLOCK. */
+static volatile uint32_t woken, followed;
+static volatile struct {
+    bool locked;
+    uint64_t last;
+    uint32_t steps_back;
+} tsc;
+
+/* Where AP_DEEP's HLT is. */
+static uint64_t deep_halt(void)
+{
+    uint64_t address;
+
+    asm("leaq ap_deep(%%rip), %0" : "=r" (address));
+    return address;
+}
 
 static unsigned self(void)
 {
@@ -51,6 +71,10 @@ void trap(Frame *frame)
 
     if (interrupts_taken(frame)) {
         return;
+    }
+    if (frame->rip == deep_halt()) {
+        /* Before HLT, which nothing would end then. */
+        frame->rip++;
     }
     if (vector != VECTOR_NMI && vector < 0x40) {
         check_value("no exception, at RIP", frame->rip, vector);
@@ -79,6 +103,24 @@ static void add(uint32_t times)
     }
 }
 
+/* Both vCPUs do so at once: what one has read the other reads not less than. */
+static void follow_tsc(uint32_t rounds)
+{
+    while (rounds--) {
+        uint64_t now;
+
+        while (__atomic_exchange_n(&tsc.locked, true, __ATOMIC_ACQUIRE)) {
+            asm volatile("pause");
+        }
+        asm volatile("lfence" : : : "memory");
+        now = rdtsc();
+        asm volatile("lfence" : : : "memory");
+        tsc.steps_back += now < tsc.last;
+        tsc.last = now;
+        __atomic_store_n(&tsc.locked, false, __ATOMIC_RELEASE);
+    }
+}
+
 void ap_main(void)
 {
     setup_idt();
@@ -90,6 +132,20 @@ void ap_main(void)
         if (now == AP_COUNT && doing != AP_COUNT) {
             doing = now;
             add(INCREMENTS);
+            continue;
+        }
+        if (now == AP_CLOCK && doing != AP_CLOCK) {
+            doing = now;
+            follow_tsc(ROUNDS);
+            followed++;
+            continue;
+        }
+        if (now == AP_DEEP) {
+            if (doing != AP_DEEP) {
+                doing = now;
+                asm volatile("ap_deep: hlt" : : : "memory");
+                woken++;
+            }
             continue;
         }
         doing = now;
@@ -248,6 +304,46 @@ static void check_held(void)
     forget();
 }
 
+/* HLT with interrupts off: an NMI ends it, and what is pending does not. */
+static void check_deep(void)
+{
+    uint32_t before = woken;
+
+    settle(AP_SPIN);
+    order = AP_DEEP;
+    verify("halts", true, wait(&doing, AP_DEEP));
+    forget();
+    send_ipi(AP_ID, ICR_FIXED | VECTOR_HIGH);
+    ask_switch();
+    take_interrupts(SPINS);
+    verify("sleeps on", before, woken);
+    ask_switch();
+    take_interrupts(SPINS);
+    verify("still sleeps", before, woken);
+    send_ipi(AP_ID, ICR_NMI);
+    ask_switch();
+    verify("woken", true, wait(&woken, before + 1));
+    expect(1, "NMI out of HLT", 1, VECTOR_NMI, 0);
+    order = AP_SPIN;
+    expect(1, "NMI, and then what waited", 2, VECTOR_NMI, VECTOR_HIGH);
+    forget();
+}
+
+static void check_tsc(void)
+{
+    uint32_t before = followed;
+
+    settle(AP_HALT);
+    order = AP_CLOCK;
+    send_ipi(AP_ID, ICR_FIXED | VECTOR_LOW);
+    follow_tsc(ROUNDS / 2);
+    ask_switch();
+    follow_tsc(ROUNDS / 2);
+    verify("follows the TSC", true, wait(&followed, before + 1));
+    verify("steps back of the TSC", 0, tsc.steps_back);
+    forget();
+}
+
 static void check_locked(void)
 {
     settle(AP_HALT);
@@ -281,6 +377,8 @@ void kernel_main(void)
         verify("holds once more", true, wait(&doing, AP_HOLD));
         start(false);
         check_locked();
+        check_deep();
+        check_tsc();
         /* …and from HLT, in the next lap. */
         settle(AP_HALT);
         lap_done();

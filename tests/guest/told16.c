@@ -5,7 +5,8 @@
  * Prints what soak64 prints.  A byte that comes on the serial line is a
  * command, and is printed when it was carried out:
  *
- * 'm' masks the A20 line, 'u' unmasks it (port 0x92).
+ * 'm' masks the A20 line, 'u' unmasks it (port 0x92); 't' does the one, and the
+ *     other some tenths of a second later.
  * 'n' loads FS with a null selector in protected mode, and with another one in
  *     real mode, through which memory is then used in each lap.
  * 'f' divides by 0 in the x87 unit with CR0.NE clear: FERR#, which a PC makes
@@ -13,6 +14,8 @@
  * 'v' writes a VGA's planes in each lap, waits without an exit, where a
  *     switch meets writes that KVM keeps until QEMU asks for them, and reads
  *     them back.
+ * 'd' unmasks the A20 line, and resets the virtio-blk at 00:04.0, which waits
+ *     for its requests.
  * 'p' asks for the other accelerator by isa-accel-switch's port.
  * 's' enters System Management Mode by an SMI (of an i440FX machine with
  *     smm=on), where the laps go on, 'r' leaves it by RSM.
@@ -33,12 +36,19 @@
 #define VGA_SEGMENT     0xa000
 /* Most of a lap: some milliseconds. */
 #define VGA_KEPT_TICKS  10000000
+#define A20_TICKS       4000000000u
 #define APM_CONTROL     0xb2
 #define PCI_ADDRESS     0xcf8
 #define PCI_DATA        0xcfc
 /* PIIX4's power management, 00:01.3, register 0x58: bit 25 is APMC_EN. */
 #define PIIX4_DEVACTB   0x80000b58
 #define APMC_EN         (1 << 25)
+#define VIRTIO_BLK      0x80002000
+#define PCI_COMMAND     0x04
+#define PCI_COMMAND_IO  1
+#define PCI_BAR0        0x10
+#define VIRTIO_PORTS    0xc000
+#define VIRTIO_STATUS   0x12            /* of a legacy device */
 
 static volatile bool in_smm;
 static bool uses_fs, uses_vga;
@@ -133,9 +143,17 @@ static void setup_vga(void)
     vga_set(VGA_GRAPHICS, 8, 0xff);         /* bit mask */
 }
 
+static void wait_ticks(uint64_t ticks)
+{
+    uint64_t start = rdtsc(), now;
+
+    do {
+        now = rdtsc();
+    } while (now - start < ticks);
+}
+
 static void use_vga(uint32_t lap)
 {
-    uint64_t start, now;
     uint8_t got;
 
     asm volatile("movw %0, %%gs" : : "r" ((uint16_t)VGA_SEGMENT));
@@ -143,10 +161,7 @@ static void use_vga(uint32_t lap)
         asm volatile("movb %0, %%gs:(%1)"
                      : : "q" ((uint8_t)(lap + i)), "r" (i) : "memory");
     }
-    start = rdtsc();
-    do {
-        now = rdtsc();
-    } while (now - start < VGA_KEPT_TICKS);
+    wait_ticks(VGA_KEPT_TICKS);
     for (uint32_t i = 0; i < 64; i++) {
         asm volatile("movb %%gs:(%1), %0" : "=q" (got) : "r" (i) : "memory");
         if (got != (uint8_t)(lap + i)) {
@@ -156,15 +171,38 @@ static void use_vga(uint32_t lap)
     }
 }
 
+static void set_a20(bool on)
+{
+    uint8_t others = inb(PORT92) & ~PORT92_A20;
+
+    outb(PORT92, others | (on ? PORT92_A20 : 0));
+}
+
+static void reset_disk(void)
+{
+    outl(PCI_ADDRESS, VIRTIO_BLK | PCI_BAR0);
+    outl(PCI_DATA, VIRTIO_PORTS);
+    outl(PCI_ADDRESS, VIRTIO_BLK | PCI_COMMAND);
+    outl(PCI_DATA, PCI_COMMAND_IO);
+    set_a20(true);
+    outb(VIRTIO_PORTS + VIRTIO_STATUS, 0);
+}
+
 static void obey(char command)
 {
     switch (command) {
     case 'm':
-        outb(PORT92, inb(PORT92) & ~PORT92_A20);
+        set_a20(false);
         break;
     case 'u':
-        outb(PORT92, inb(PORT92) | PORT92_A20);
+        set_a20(true);
         break;
+    case 't':
+        set_a20(false);
+        done(command);
+        wait_ticks(A20_TICKS);
+        set_a20(true);
+        return;
     case 'n':
         null_fs_in_protected_mode();
         uses_fs = true;
@@ -175,6 +213,9 @@ static void obey(char command)
     case 'v':
         setup_vga();
         uses_vga = true;
+        break;
+    case 'd':
+        reset_disk();
         break;
     case 'p':
         ask_switch();
@@ -205,7 +246,7 @@ void real_main(void)
 
     put_string("told16\n");
     /* The A20 gate of port 0x92 is one of two; the other one is open. */
-    outb(PORT92, inb(PORT92) | PORT92_A20);
+    set_a20(true);
     for (;;) {
         if (told(&command)) {
             obey(command);

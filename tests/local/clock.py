@@ -4,12 +4,18 @@ kvm-clock, registered under either accelerator and read under both; and the PIT'
 some guests' time is made of.
 """
 
+import os
+import socket
+import tempfile
 import time
 
-from vas.testing import Failure, Payload, main, need_kvm
+from vas.hostile import hostile_guest, write
+from vas.testing import Failure, Payload, expect_equal, gdb_command, main, need_kvm
 
 # Far above what the payload tolerates of a stop, and above what a stop takes on a busy machine.
 STOPPED = 1.5
+# Where the payload has nothing.
+WALL = 0x2000000
 
 
 def kvmclock():
@@ -62,4 +68,30 @@ def pit():
         guest.expect_laps(2)
 
 
-main({"kvmclock": kvmclock, "kvmclock-stopped": kvmclock_stopped, "pit": pit})
+def wall():
+    """
+    The wall clock of kvm-clock: a VM has one, whichever vCPU asked for it, and a switch does not
+    have KVM write it again, which a guest may no longer expect there.
+    """
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as connection:
+        path = os.path.join(folder, "gdb")
+        with hostile_guest(arguments=["-smp", "2", "-gdb", f"unix:{path},server=on,wait=off"]) \
+                as guest:
+            machine = guest.machine
+            guest.expect_laps(3)
+            expect_equal("exception", None, write(guest, "KVM_WALL_CLOCK", "=", WALL))
+            machine.qmp("x-accel-roundtrip")
+            connection.connect(path)
+            gdb_command(connection, b"?")
+            if not int(gdb_command(connection, b"m%x,4" % (WALL + 4)), 16):
+                raise Failure("the guest was given no time")
+            expect_equal("write", b"OK", gdb_command(connection, b"M%x,4:efbeadde" % (WALL + 4)))
+            for accel in ("kvm", "tcg"):
+                machine.switch(accel)
+                expect_equal("memory", b"efbeadde", gdb_command(connection, b"m%x,4" % (WALL + 4)))
+            connection.close()
+            machine.cont()
+            guest.expect_laps(3)
+
+
+main({"wall": wall, "kvmclock": kvmclock, "kvmclock-stopped": kvmclock_stopped, "pit": pit})

@@ -15,25 +15,27 @@ import time
 
 from vas.machine import QMPError
 from vas.qmp import QMPClient
-from vas.testing import LONG, Failure, Payload, main, make_qcow2, need_kvm
+from vas.testing import LONG, Failure, Payload, at_monitor, main, make_qcow2, need_kvm
 
 SECONDS = 120 if LONG else 5
 ANSWER = 90
-OURS = ("switch-accel", "switch_accel", "x-accel-roundtrip")
+OURS = ("switch-accel", "switch_accel", "x-accel-roundtrip", "x_accel_roundtrip")
 # A paravirtual KVM can't go on from the TSC of a snapshot.
 NO_OFFSET = "tsc_offset is 0x0,"
 # What stands in the way of a switch while others do something else: always by name.
-REFUSED = re.compile(r"can't switch: (a switch is already in progress|a migration is running|"
-                     r"a debugger has breakpoints|the guest (has been migrated away|is in state|"
-                     r"is lost after an internal error))"
-                     r"|" + NO_OFFSET)
+REFUSED = (r"can't switch: (a switch is already in progress|a migration is running|"
+           r"a debugger has breakpoints|the guest (has been migrated away|is in state))|"
+           + NO_OFFSET)
+# A snapshot of the other accelerator leaves the machine to be reset.
+LOST = r"|can't switch: the guest is lost after an internal error"
 
 
 class Client(threading.Thread):
     """Does its @commands at random until @end is set."""
 
-    def __init__(self, name, qmp, commands, seed, end):
+    def __init__(self, name, qmp, commands, seed, end, refusals):
         super().__init__(daemon=True)
+        self._refusals = refusals
         self.name = name
         self._qmp = qmp
         self._commands = commands
@@ -58,7 +60,7 @@ class Client(threading.Thread):
 
     def _refuse(self, key, text):
         self.refused[key] = self.refused.get(key, 0) + 1
-        if key in OURS and not REFUSED.search(text):
+        if key in OURS and not re.search(self._refusals, text):
             raise Failure(f"{self.name}: {key}: {text.strip()}")
 
     def run(self):
@@ -84,6 +86,9 @@ SWITCHING = [switch("tcg"), switch("kvm"), human("switch_accel"), ("query-accel"
 RUNNING = [("stop", {}), ("cont", {}), ("cont", {}), ("query-status", {}),
            ("query-cpus-fast", {}), ("inject-nmi", {}), human("info registers -a"),
            human("info accel"), human("info mtree"), human("info jit")]
+PERSONS = [human("switch_accel"), human("switch_accel tcg"), human("info accel"),
+           human("x_accel_roundtrip"), human("info status"), human("info registers"),
+           human("stop"), human("cont"), human("cont")]
 DEVICES = [("device_add", {"driver": "usb-tablet", "id": "tablet"}),
            ("device_del", {"id": "tablet"}), ("query-block", {}),
            ("blockdev-backup", {"job-id": "backup", "device": "disk", "target": "copy",
@@ -104,12 +109,28 @@ def saving_commands(folder, snapshots):
                        ("query-migrate", {})]
 
 
-def clients(qmps, saving, seed, end):
-    """A client for each kind of work, and one that does all of it."""
+class Person:
+    """A human monitor of its own, in place of a QMPClient."""
+
+    def __init__(self, path):
+        self._connection = socket.socket(socket.AF_UNIX)
+        self._connection.settimeout(ANSWER)
+        self._connection.connect(path)
+
+    def execute(self, _, arguments, timeout):
+        self._connection.settimeout(timeout)
+        return at_monitor(self._connection, arguments["command-line"])
+
+    def close(self):
+        self._connection.close()
+
+
+def clients(monitors, saving, seed, end, refusals):
+    """A client for each kind of work, one that does all of it, and a person."""
     kinds = {"switching": SWITCHING, "running": RUNNING, "devices": DEVICES, "saving": saving,
-             "all": SWITCHING * 2 + RUNNING + DEVICES + saving}
-    return [Client(name, qmp, commands, seed, end)
-            for (name, commands), qmp in zip(kinds.items(), qmps)]
+             "all": SWITCHING * 2 + RUNNING + DEVICES + saving, "person": PERSONS}
+    return [Client(name, monitor, commands, seed, end, refusals)
+            for (name, commands), monitor in zip(kinds.items(), monitors)]
 
 
 def ask(connection, command):
@@ -146,7 +167,7 @@ def debug(path, end, failures):
         end.set()
 
 
-def settle(machine, guest):
+def settle(machine, guest, reset):
     """Whatever the clients left: no job, no migration, running; and all goes well from there."""
     for command, arguments in (("migrate_cancel", {}), ("block-job-cancel", {"device": "backup"})):
         try:
@@ -155,8 +176,8 @@ def settle(machine, guest):
             pass
     while machine.qmp("query-migrate").get("status") in ("active", "cancelling", "setup", "device"):
         time.sleep(0.05)
-    # A snapshot of the other accelerator leaves the machine to be reset.
-    machine.qmp("system_reset")
+    if reset:
+        machine.qmp("system_reset")
     machine.qmp("cont")
     guest.expect_laps(3)
     try:
@@ -187,6 +208,7 @@ def concurrency(smp, snapshots):
                      "-gdb", f"unix:{folder}/gdb,server=on,wait=off"]
         for number in range(4):
             arguments += ["-qmp", f"unix:{folder}/qmp{number},server=on,wait=off"]
+        arguments += ["-monitor", f"unix:{folder}/hmp,server=on,wait=off"]
         with Payload("soak64", "switch,initial=kvm", arguments=arguments, name="concurrency",
                      deadline=SECONDS + 400) as guest:
             run(guest, folder, snapshots, seed)
@@ -204,8 +226,9 @@ def run(guest, folder, snapshots, seed):
     end, failures = threading.Event(), []
     with open(os.path.join(machine.logs, "qmp-extra.log"), "wb") as log:
         extra = [connect(f"{folder}/qmp{number}", log) for number in range(4)]
+        extra.append(Person(f"{folder}/hmp"))
         threads = clients([machine.qmp_client, *extra], saving_commands(folder, snapshots), seed,
-                          end)
+                          end, REFUSED + (LOST if snapshots else ""))
         debugger = threading.Thread(target=debug, args=(f"{folder}/gdb", end, failures),
                                     daemon=True)
         for thread in (*threads, debugger):
@@ -222,7 +245,7 @@ def run(guest, folder, snapshots, seed):
                 raise client.failure
         if failures:
             raise failures[0]
-        settle(machine, guest)
+        settle(machine, guest, snapshots)
         if "ERROR" in machine.debugcon.text():
             raise Failure("the payload says: "
                           + re.search("ERROR.*", machine.debugcon.text()).group(0))

@@ -100,6 +100,17 @@ def read_back():
                 guest.expect_laps(3)
 
 
+# What every KVM is asked in a switch, of a vCPU and of the VM; some have more (XCRs, the TSC's
+# offset).
+IOCTLS = {
+    "tcg": {f"KVM_GET_{name}" for name in (
+        "DEBUGREGS", "LAPIC", "MP_STATE", "MSRS", "REGS", "VCPU_EVENTS")},
+    "kvm": {f"KVM_SET_{name}" for name in (
+        "DEBUGREGS", "GSI_ROUTING", "LAPIC", "MP_STATE", "MSRS", "REGS", "USER_MEMORY_REGION",
+        "VCPU_EVENTS", "XSAVE")},
+}
+
+
 def fail_each_ioctl(accel, guest):
     """Switch until no ioctl is left to fail; returns the errors."""
     machine = guest.machine
@@ -133,6 +144,11 @@ def faults(payload="soak64", smp=1, binary="x86_64"):
                     raise Failure(f"the error does not name the ioctl: {error}")
                 if "KVM_SET_TSC_KHZ" in error:
                     raise Failure("a switch has set the TSC's frequency")
+            failed = {name for error in errors for name in re.findall(r"KVM_[A-Z_]+", error)}
+            expect_equal("ioctls that never failed", set(), IOCTLS[accel] - failed)
+            if not any(name.startswith(f"KVM_{'GET' if accel == 'tcg' else 'SET'}_SREGS")
+                       for name in failed):
+                raise Failure(f"of the ioctls for sregs none has failed: {failed}")
             for cpu in range(smp):
                 if not any(f"vCPU {cpu}: KVM_" in error for error in errors):
                     raise Failure(f"to {accel}: no ioctl of vCPU {cpu} has failed")

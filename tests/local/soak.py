@@ -68,11 +68,11 @@ def differential():
         expect_equal("digest", expected, guest.finish())
 
 
-def seabios():
-    """SeaBIOS with two vCPUs, INIT and SIPI included, and a reset now and then."""
+def seabios(smp=2):
+    """SeaBIOS with @smp vCPUs, INIT and SIPI included, and a reset now and then."""
     need_kvm()
     resets = 20 if LONG else 4
-    with Machine(["-accel", "switch,initial=kvm", "-m", "64", "-smp", "2", "-nodefaults"],
+    with Machine(["-accel", "switch,initial=kvm", "-m", "64", "-smp", str(smp), "-nodefaults"],
                  debugcon=0x402, name="soak-seabios") as machine:
         accel = "kvm"
         for boot in range(resets + 1):
@@ -89,8 +89,8 @@ def seabios():
                 time.sleep(0.01)
                 text = machine.debugcon.unread()
                 booted = "No bootable device" in text
-            if "Found 2 cpu(s)" not in text:
-                raise Failure(f"boot {boot + 1}: SeaBIOS did not find 2 vCPUs")
+            if f"Found {smp} cpu(s)" not in text:
+                raise Failure(f"boot {boot + 1}: SeaBIOS did not find {smp} vCPUs")
             print(f"boot {boot + 1}: {switches} switches")
             machine.debugcon.skip()
             if boot < resets:
@@ -100,4 +100,5 @@ def seabios():
 
 main({"soak64": soak64, "soak64-from-tcg": soak64_from_tcg, "soak64-smp8": soak64_smp8,
       "soak16": soak16, "soak16-i386": soak16_i386, "idle16": idle16, "burst": burst,
-      "differential": differential, "seabios": seabios})
+      "differential": differential, "seabios": seabios,
+      "seabios-smp8": lambda: seabios(8)})

@@ -4,16 +4,21 @@ Switches in every state that a machine can be in, and what is refused: an error 
 changed.
 """
 
+import array
+import contextlib
 import os
+import re
 import socket
 import tempfile
+import threading
 import time
 
+from vas import paths
 from vas.host import LocalHost
-from vas.machine import Machine, QMPError
+from vas.machine import Machine, MachineError, QMPError
 from vas.screen import screen
-from vas.testing import (PLAIN_KVM, Failure, Payload, Skip, expect_equal, expect_error, gdb_command,
-                         main, need_kvm, payload_arguments, switch_must_wait)
+from vas.testing import (PLAIN_KVM, Failure, Payload, Skip, at_monitor, expect_equal, expect_error,
+                         gdb_command, main, need_kvm, payload_arguments, switch_must_wait)
 
 SWITCH = "switch,initial=kvm"
 
@@ -44,7 +49,12 @@ def surface():
         expect_equal("switches", 0, info["switches"])
         expect_equal("blockers", [], info["blockers"])
         expect_equal("last", False, "last" in info)
+        machine.qmp("trace-event-set-state", name="accel_switch_*", enable=True)
         result = machine.switch("tcg")
+        machine.qmp("trace-event-set-state", name="accel_switch_*", enable=False)
+        for phase in ("begin", "quiesced", "exported", "converted", "imported", "resumed"):
+            expect_equal(f"trace event {phase}", 1,
+                         machine.output().count(f"accel_switch_{phase} "))
         expect_equal("keys", ["downtime-ns", "from", "phases", "to"], sorted(result))
         expect_equal("phases", ["convert-ns", "export-ns", "import-ns", "quiesce-ns", "resume-ns"],
                      sorted(result["phases"]))
@@ -174,6 +184,120 @@ def dumped():
             machine.cont()
 
 
+@contextlib.contextmanager
+def watched_guest(*arguments):
+    """The payload told16, and HMP as a person has it, by which it can be seen during a command."""
+    need_kvm()
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as person:
+        path = os.path.join(folder, "hmp")
+        # Long enough for a busy machine.
+        with Payload("told16", SWITCH + ",x-wait=60", name="states",
+                     arguments=["-device", "isa-accel-switch", "-chardev",
+                                f"socket,id=hmp,path={path},server=on,wait=off",
+                                "-mon", "chardev=hmp", *arguments]) as guest:
+            person.settimeout(20)
+            person.connect(path)
+            yield guest, person
+
+
+def send_switch(guest, person, accel):
+    """Have a switch wait for the guest, which has masked its A20 line; returns the command's ID."""
+    guest.tell("m")
+    number = guest.machine.qmp_client.send("switch-accel", {"accel": accel})
+    blocked = "blocked: a switch is already in progress"
+    wait_until(lambda: blocked in at_monitor(person, "info accel"), "the switch does not wait")
+    return number
+
+
+def expect_switched(guest, number, accel):
+    """The switch of the ID @number comes, and all goes on."""
+    result = guest.machine.qmp_client.answer(number, "switch-accel", 30)
+    expect_equal("to", accel, result["to"])
+    expect_equal("accelerator", accel, guest.machine.accel())
+    guest.expect_laps(3)
+
+
+def in_progress():
+    """
+    While a switch waits for a guest, nobody else's begins: not that of a person at the monitor, nor
+    one that the guest asks for.  Then the first one is made.
+    """
+    refused = "can't switch: a switch is already in progress"
+    with watched_guest() as (guest, person):
+        for accel in ("tcg", "kvm"):
+            number = send_switch(guest, person, accel)
+            guest.tell("p")
+            expect_equal("the monitor's answer", f"Error: {refused}\r\n",
+                         at_monitor(person, "switch_accel"))
+            guest.tell("u")
+            expect_switched(guest, number, accel)
+        expect_equal("refusals of the port", 2,
+                     guest.machine.output().count("isa-accel-switch: " + refused))
+
+
+def person_waits():
+    """A person's switch, too, waits for a guest; which runs on, and unmasks its A20 line itself."""
+    with watched_guest() as (guest, person):
+        guest.machine.qmp("trace-event-set-state", name="accel_switch_refused", enable=True)
+        for accel, line in (("tcg", "kvm -> tcg"), ("kvm", "tcg -> kvm")):
+            guest.tell("t")
+            said = at_monitor(person, f"switch_accel {accel}")
+            if not said.startswith(line):
+                raise Failure(f"the monitor says: {said}")
+            guest.expect_laps(3)
+        if "accel_switch_refused" not in guest.machine.output():
+            raise Failure("no switch had to wait")
+
+
+def in_device():
+    """
+    A device waits for a request in the vCPU's thread, and has QEMU's main context run there: no
+    switch comes in the middle of that instruction.
+    """
+    disk = "/machine/peripheral/disk/virtio-backend"
+    slow = "null-co,node-name=slow,size=1048576,read-zeroes=on,latency-ns=300000000"
+    device = "virtio-blk-pci,drive=slow,id=disk,addr=4,disable-modern=on"
+    with watched_guest("-blockdev", slow, "-device", device) as (guest, person):
+        guest.machine.qmp("trace-event-set-state", name="virtio_set_status", enable=True)
+        guest.tell("d")
+        once = guest.machine.output().count("virtio_set_status")
+        for accel in ("tcg", "kvm") * 3:
+            number = send_switch(guest, person, accel)
+            at_monitor(person, f'qemu-io -d {disk} "aio_read 0 512"')
+            guest.tell("d")
+            expect_switched(guest, number, accel)
+            # what went wrong shows soon
+            for _ in range(10):
+                for other in ("kvm", "tcg", accel):
+                    guest.machine.switch(other)
+                    guest.expect_laps(3)
+        expect_equal("effects of the instruction, by seven", 7 * once,
+                     guest.machine.output().count("virtio_set_status"))
+
+
+def plugin():
+    """A plugin sees what runs in TCG, and nothing of what runs in KVM."""
+    library = os.path.join(paths.QEMU, "contrib/plugins/libhotblocks.so")
+    if not os.path.exists(library):
+        raise Skip("this QEMU was built without plugins")
+    for windows in (0, 10):
+        with switchable(arguments=["-smp", "2", "-plugin", library, "-d", "plugin"]) as guest:
+            machine = guest.machine
+            guest.expect_laps(3)
+            # Without an instruction in between
+            machine.qmp("x-accel-roundtrip")
+            for _ in range(windows):
+                for accel in ("tcg", "kvm"):
+                    machine.switch(accel)
+                    guest.expect_laps(3)
+            machine.qmp("quit")
+            machine.wait(20)
+            blocks = int(re.search(r"collected (\d+) entries", machine.output()).group(1))
+            print(f"{windows} windows: {blocks} blocks")
+            if (blocks > 0) != (windows > 0):
+                raise Failure(f"the plugin has seen {blocks} blocks in {windows} windows")
+
+
 def pipelined():
     """A switch that is asked for while one runs: the one after the other, or an error."""
     with switchable() as guest:
@@ -204,7 +328,9 @@ def migrating():
         guest.expect_laps(3)
         machine.qmp("migrate-set-parameters", {"max-bandwidth": 4096})
         machine.qmp("migrate", {"uri": "file:" + os.path.join(machine.logs, "stream")})
-        expect_error("migrat", machine.qmp, "switch-accel", {"accel": "tcg"})
+        expect_error("a migration is running", machine.qmp, "switch-accel", {"accel": "tcg"})
+        # where the guest is already
+        expect_equal("from", "kvm", machine.switch("kvm")["from"])
         expect_untouched(machine)
         guest.expect_laps(3)
         machine.qmp("migrate_cancel")
@@ -482,42 +608,91 @@ def reset():
             guest.expect_laps(3)
 
 
-# Options that no switch can carry, and a word of the sentence that says so.
+# What no switch can carry, and the end of the sentence that says so.  Those that need no KVM to be
+# refused are tests/qtest/accel-switch-options-test.c's.
+Q35 = ["-M", "q35"]
+LACKS = "KVM and TCG do not both have the CPU feature "
 REFUSED = [
-    (["-accel", "switch,initial=xen"], "initial"),
-    (["-accel", "switch,thread=single"], "thread"),
-    (["-accel", "switch,kernel-irqchip=on"], "kernel-irqchip"),
-    (["-accel", "switch,kernel-irqchip=off"], "kernel-irqchip"),
-    (["-accel", "switch,dirty-ring-size=4096"], "dirty-ring-size"),
-    (["-accel", "switch", "-icount", "shift=4"], "icount"),
-    (["-accel", "switch", "-smp", "1,maxcpus=2"], "maxcpus"),
-    (["-accel", "switch", "-M", "q35", "-device", "intel-iommu"], "iommu"),
-    (["-accel", "switch", "-cpu", "qemu64,tsc-frequency=1000000000"], "TSC"),
-    (["-accel", "switch", "-cpu", "qemu64,hv-relaxed=on"], "hv-"),
-    (["-accel", "switch", "-global", "apic-common.vapic=on"], "vapic"),
+    ([*Q35, "-device", "intel-iommu"], "does not work with device 'intel-iommu'"),
+    ([*Q35, "-device", "amd-iommu"], "does not work with device 'amd-iommu'"),
+    ([*Q35, "-device", "virtio-iommu-pci"], "does not work with device 'virtio-iommu-device'"),
+    (["-cpu", "qemu64,tsc-frequency=1000000000"], "TSC frequency"),
+    (["-cpu", "qemu64,hv-relaxed=on"], "does not work with Hyper-V enlightenments (hv-*)"),
+    (["-cpu", "qemu64,pmu=on"], "does not work with a PMU (pmu=on)"),
+    (["-global", "apic-common.vapic=on"], "does not work with kvmvapic (apic-common.vapic=on)"),
+    (["-cpu", "486"], "does not work with a CPU without 'apic'"),
+    (["-cpu", "qemu64,+pcid"], LACKS + "'pcid'"),
+    (["-cpu", "qemu64,+svm"], LACKS + "'svm'"),
+    (["-cpu", "qemu64,+vmx"], LACKS + "'vmx'"),
+    (["-cpu", "max,+avx512f"], LACKS + "'avx512f'"),
+    (["-cpu", "qemu64,kvm-pv-eoi=on"], LACKS + "'kvm-pv-eoi'"),
 ]
+
+
+def ivshmem_server(path):
+    """What serves one ivshmem-doorbell at @path (QEMU's docs/specs/ivshmem-spec.rst)."""
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(path)
+    server.listen(1)
+
+    def serve():
+        with server, server.accept()[0] as client, tempfile.TemporaryFile() as memory:
+            memory.truncate(1 << 20)
+            for number in (0, 1):           # the version, the device's ID
+                client.sendall(number.to_bytes(8, "little"))
+            client.sendmsg([b"\xff" * 8], [(socket.SOL_SOCKET, socket.SCM_RIGHTS,
+                                            array.array("i", [memory.fileno()]))])
+            client.recv(1)                  # until QEMU ends
+
+    threading.Thread(target=serve, daemon=True).start()
+
+
+def refusal(arguments):
+    """What QEMU says when it ends at the start, or None."""
+    try:
+        with Machine(["-m", "64", "-nodefaults", "-accel", SWITCH, *arguments], name="states",
+                     start=False) as machine:
+            print(f"{' '.join(arguments)}: accepted ({status(machine)})")
+    except MachineError as error:
+        return str(error)
+    return None
 
 
 def options():
     """What can't work is refused at the start, by a sentence that names the option."""
     need_kvm()
-    wrong = []
-    for arguments, word in REFUSED:
-        try:
-            with Machine(["-m", "64", "-nodefaults", *arguments], name="states",
-                         start=False) as machine:
-                wrong.append(f"{' '.join(arguments)}: accepted ({status(machine)})")
-        except Exception as error:
-            if word.lower() not in str(error).lower():
-                wrong.append(f"{' '.join(arguments)}: {error}")
-            else:
-                print(str(error).splitlines()[-1])
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "ivshmem")
+        ivshmem_server(path)
+        doorbell = (["-chardev", f"socket,id=doorbell,path={path}", "-device",
+                     "ivshmem-doorbell,chardev=doorbell,vectors=1"],
+                    "does not work with device 'ivshmem-doorbell'")
+        wrong = []
+        for arguments, sentence in (*REFUSED, doorbell):
+            said = refusal(arguments) or "accepted"
+            print(f"{' '.join(arguments)}: {said.splitlines()[-1]}")
+            if sentence not in said:
+                wrong.append(f"{' '.join(arguments)}: {said}")
     if wrong:
         raise Failure("not refused as it should be:\n  " + "\n  ".join(wrong))
 
 
+def widest():
+    """Of all that the host has, a guest sees what both accelerators have; and no AVX-512 nor AMX."""
+    with switchable(arguments=["-cpu", "max"]) as guest:
+        cpu, = guest.machine.qmp("query-cpus-fast")
+        for feature in ("avx512f", "amx-tile", "mpx", "pcid", "vme", "vmx", "svm", "invtsc"):
+            expect_equal(feature, False, guest.machine.qmp("qom-get", path=cpu["qom-path"],
+                                                           property=feature))
+        for accel in ("tcg", "kvm") * 10:
+            guest.machine.switch(accel)
+            guest.expect_laps(3)
+
+
 CASES = {"surface": surface, "same": same, "unknown": unknown, "plain": plain,
          "before-start": before_start, "stopped": stopped, "dumped": dumped, "pipelined": pipelined,
+         "in-progress": in_progress, "in-device": in_device,
+         "person-waits": person_waits, "plugin": plugin, "widest": widest,
          "incoming": incoming, "migrating": migrating, "migrating-tcg": migrating_tcg,
          "dirty-rate": dirty_rate, "balloon": balloon, "a20": a20,
          "port": port, "null-segment": null_segment, "ferr": ferr, "coalesced": coalesced,

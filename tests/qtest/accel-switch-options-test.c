@@ -42,6 +42,8 @@ static const Refusal refusals[] = {
       { "-accel switch does not work with dirty-ring-size" } },
     { "xen-version", NO_KVM ",xen-version=0x4000a",
       { "-accel switch does not work with xen-version" } },
+    { "rapl", NO_KVM ",rapl=on",
+      { "-accel switch does not work with rapl" } },
     { "icount", NO_KVM " -icount shift=4",
       { "-accel switch does not work with -icount" } },
     { "record", NO_KVM " -icount shift=4,rr=record,rrfile=/dev/null",

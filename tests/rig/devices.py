@@ -140,7 +140,10 @@ def test(args):
                 guest.wait_round(120)
             check_verdict(*guest.stop_load())
             clicks.check(machine.serial.text()[start:])
-            say(f"{msix_interrupts(guest) - before} interrupts by MSI-X")
+            count = msix_interrupts(guest) - before
+            say(f"{count} interrupts by MSI-X")
+            if count < 10:
+                raise Failure(f"{count} interrupts came by MSI-X, not 10")
             check_log(guest)
             check_resets(machine)
             guest.poweroff()

@@ -66,7 +66,8 @@ def payloads(deadline):
         screen(host)
         print("hostile64")
         hostile.registers(host, xsave=True)
-        hostile.fuzz(steps=200 if LONG else 20, host=host)
+        hostile.fuzz(steps=200 if LONG else 20, host=host, xsave=True)
+        hostile.from_kvm(host)
         for payload, count in COUNTS.items():
             print(payload)
             soak(payload, count * (10 if LONG else 1), host=host, laps=3,

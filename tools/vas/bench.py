@@ -36,7 +36,7 @@ def measure_downtime(count):
     downtime = {"tcg": [], "kvm": []}
     command = {"tcg": [], "kvm": []}
     stop_cont = []
-    with Payload("soak64", "switch,initial=kvm", memory=256, check_rules=False,
+    with Payload("soak64", "switch,initial=kvm", memory=256,
                  name="bench-downtime", deadline=count * 0.2 + 300) as guest:
         machine = guest.machine
         guest.expect_laps(3)

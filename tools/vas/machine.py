@@ -128,11 +128,10 @@ class Machine:
     @debugcon: also have an isa-debugcon at this port, as machine.debugcon; True is port 0xe9.
     @start: False leaves the machine as QEMU's -S leaves it, until cont().
     @connect: seconds for QEMU to open its monitor.
-    @check_rules: have -accel switch refuse a state that no hardware would run.
     """
 
     def __init__(self, arguments, binary="x86_64", host=None, name="machine", deadline=300,
-                 debugcon=None, start=True, connect=60, check_rules=True):
+                 debugcon=None, start=True, connect=60):
         self.host = host or LocalHost()
         self._own_host = host is None
         self.name = name
@@ -148,9 +147,6 @@ class Machine:
         self.debugcon = None
         names = ["serial"] + (["debugcon"] if debugcon else [])
         try:
-            if check_rules:
-                arguments = [a + ",check-rules=on" if re.match(r"switch\b", a) else a
-                             for a in arguments]
             self._launch(self._with_debugcon(arguments, debugcon), binary, deadline, names,
                          connect)
             if start:

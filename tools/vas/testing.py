@@ -122,6 +122,18 @@ def gdb_command(connection, command):
     return re.search(rb"\$([^#]*)#", answer).group(1)
 
 
+def at_monitor(connection, command):
+    """What the human monitor at the socket @connection says to @command, after the echo."""
+    connection.sendall(command.encode() + b"\n")
+    said = b""
+    while not said.endswith(b"\r\n(qemu) ") or b"\x1b[K\r\n" not in said:
+        part = connection.recv(4096)
+        if not part:
+            raise Failure(f"the monitor has ended, after {said}")
+        said += part
+    return said.split(b"\x1b[K\r\n")[-1].decode().removesuffix("(qemu) ")
+
+
 def switch_must_wait(guest, accel, enter, leave, why):
     """
     After the command @enter the payload told16 is where it can't be switched to @accel, for @why:

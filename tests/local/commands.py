@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The front door's commands that measure, and what they write for scripts."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree
+
+from vas.testing import Failure, expect_equal, main, need_kvm
+
+
+def run(module, *arguments, timeout=280):
+    """A command, as ./vas runs it; returns what it prints."""
+    result = subprocess.run([sys.executable, "-m", f"vas.{module}", *arguments],
+                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+                            timeout=timeout, check=False)
+    print(result.stdout)
+    expect_equal(f"exit status of {module}", 0, result.returncode)
+    return result.stdout
+
+
+def read_json(path):
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
+
+
+def bench():
+    need_kvm()
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "bench.json")
+        run("bench", "downtime", "--json", path)
+        result = read_json(path)
+    for direction in ("to_tcg", "to_kvm"):
+        expect_equal("keys", ["p50_us", "p99_us", "ratio_to_stop_cont"], sorted(result[direction]))
+        if not 0 < result[direction]["p50_us"] <= result[direction]["p99_us"]:
+            raise Failure(f"{direction}: {result[direction]}")
+
+
+def soak():
+    need_kvm()
+    with tempfile.TemporaryDirectory() as folder:
+        figures, picture = (os.path.join(folder, name) for name in ("soak.json", "soak.svg"))
+        run("soak", "--switches", "200", "--seed", "3", "--json", figures, "--svg", picture)
+        result = read_json(figures)
+        expect_equal("verdict", "pass", result["verdict"])
+        expect_equal("seed", 3, result["seed"])
+        expect_equal("switches", (100, 100),
+                     (result["to_tcg"]["count"], result["to_kvm"]["count"]))
+        root = xml.etree.ElementTree.parse(picture).getroot()
+        expect_equal("picture", "svg", root.tag.split("}")[-1])
+
+
+main({"bench": bench, "soak": soak})
