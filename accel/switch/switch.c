@@ -229,17 +229,6 @@ AccelSwitchInfo *accel_switch_to(SwitchableAccel to, Error **errp)
     return switch_check(errp) ? switch_transact(to, errp) : NULL;
 }
 
-/*
- * Not where a device that waits for its requests may run a coroutine: in a
- * vCPU's thread, or in the middle of a reset.  That polls QEMU's main context,
- * and never this one, which the main loop polls, and once more QEMU's end.
- */
-static void coroutine_fn switch_enter_main_loop(void)
-{
-    aio_co_schedule(iohandler_get_aio_context(), qemu_coroutine_self());
-    qemu_coroutine_yield();
-}
-
 /* After a refusal: is it one that ends by itself? */
 static bool switch_may_wait(int64_t deadline)
 {
@@ -247,41 +236,26 @@ static bool switch_may_wait(int64_t deadline)
            runstate_is_running() && get_clock() < deadline;
 }
 
-AccelSwitchInfo *coroutine_fn accel_switch_to_co(SwitchableAccel to,
-                                                 Error **errp)
+static void coroutine_fn switch_sleep_co(int64_t ns)
 {
-    int64_t deadline = get_clock() + switch_wait_ns();
-    int64_t pause = SWITCH_FIRST_PAUSE_NS;
-    bool waiting = false;
-
-    for (;;) {
-        g_autoptr(Error) err = NULL;
-        AccelSwitchInfo *info;
-
-        switch_enter_main_loop();
-        if (waiting) {
-            switch_state->in_progress = false;
-        }
-        info = accel_switch_to(to, &err);
-        if (info) {
-            return info;
-        }
-        if (!switch_may_wait(deadline)) {
-            error_propagate(errp, g_steal_pointer(&err));
-            return NULL;
-        }
-        /*
-         * Neither accelerator tells when a vCPU leaves SMM or unmasks A20.
-         * Anything may happen to the guest in the meantime but another
-         * switch: the next attempt checks all again.
-         */
-        waiting = switch_state->in_progress = true;
-        qemu_co_sleep_ns(QEMU_CLOCK_REALTIME, pause);
-        pause = MIN(2 * pause, SWITCH_LAST_PAUSE_NS);
-    }
+    qemu_co_sleep_ns(QEMU_CLOCK_REALTIME, ns);
 }
 
-AccelSwitchInfo *accel_switch_to_blocking(SwitchableAccel to, Error **errp)
+static void switch_sleep_blocking(int64_t ns)
+{
+    bql_unlock();
+    g_usleep(ns / SCALE_US);
+    bql_lock();
+}
+
+/*
+ * Neither accelerator tells when a vCPU leaves SMM or unmasks A20.  Anything
+ * may happen to the guest while @sleep sleeps but another switch: the next
+ * attempt checks all again.
+ */
+static AccelSwitchInfo *switch_when_possible(SwitchableAccel to,
+                                             void (*sleep)(int64_t ns),
+                                             Error **errp)
 {
     int64_t deadline = get_clock() + switch_wait_ns();
     int64_t pause = SWITCH_FIRST_PAUSE_NS;
@@ -298,16 +272,45 @@ AccelSwitchInfo *accel_switch_to_blocking(SwitchableAccel to, Error **errp)
             return NULL;
         }
         switch_state->in_progress = true;
-        bql_unlock();
-        g_usleep(pause / SCALE_US);
-        bql_lock();
+        sleep(pause);
         switch_state->in_progress = false;
         pause = MIN(2 * pause, SWITCH_LAST_PAUSE_NS);
     }
 }
 
+static void coroutine_fn switch_move_co(AioContext *context)
+{
+    aio_co_schedule(context, qemu_coroutine_self());
+    qemu_coroutine_yield();
+}
+
+AccelSwitchInfo *coroutine_fn accel_switch_to_co(SwitchableAccel to,
+                                                 Error **errp)
+{
+    AccelSwitchInfo *info;
+
+    /*
+     * Not where a device that waits for its requests may run a coroutine: in
+     * a vCPU's thread, or in the middle of a reset.  That polls QEMU's main
+     * context, and never this one, which the main loop polls.
+     */
+    switch_move_co(iohandler_get_aio_context());
+    info = switch_when_possible(to, switch_sleep_co, errp);
+    /*
+     * QEMU's end waits for a command, polls both once, and then sleeps until
+     * the main context has something to do.
+     */
+    switch_move_co(qemu_get_aio_context());
+    return info;
+}
+
+AccelSwitchInfo *accel_switch_to_blocking(SwitchableAccel to, Error **errp)
+{
+    return switch_when_possible(to, switch_sleep_blocking, errp);
+}
+
 /*
- * In the main loop's own context, as switch_enter_main_loop() has it.  A vCPU
+ * In the main loop's own context, as accel_switch_to_co() has it.  A vCPU
  * that is let go meets the instruction again, and has us called again.
  */
 static void switch_kvm_error_bh(void *opaque)

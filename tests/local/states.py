@@ -249,6 +249,17 @@ def person_waits():
             raise Failure("no switch had to wait")
 
 
+def ended():
+    """QEMU ends while a switch waits, which it doesn't wait for: in order, and at once."""
+    for accel in ("tcg", "kvm"):
+        with watched_guest() as (guest, person):
+            if accel == "kvm":
+                guest.machine.switch("tcg")
+            send_switch(guest, person, accel)
+            person.sendall(b"quit\n")
+            expect_equal("QEMU's exit status", 0, guest.machine.wait(20))
+
+
 def in_device():
     """
     A device waits for a request in the vCPU's thread, and has QEMU's main context run there: no
@@ -691,7 +702,7 @@ def widest():
 
 CASES = {"surface": surface, "same": same, "unknown": unknown, "plain": plain,
          "before-start": before_start, "stopped": stopped, "dumped": dumped, "pipelined": pipelined,
-         "in-progress": in_progress, "in-device": in_device,
+         "in-progress": in_progress, "ended": ended, "in-device": in_device,
          "person-waits": person_waits, "plugin": plugin, "widest": widest,
          "incoming": incoming, "migrating": migrating, "migrating-tcg": migrating_tcg,
          "dirty-rate": dirty_rate, "balloon": balloon, "a20": a20,

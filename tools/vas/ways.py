@@ -112,7 +112,10 @@ def switch_at_random(guest, generator):
         except (MachineError, QMPError) as error:
             if isinstance(error, QMPError) and ENDED not in error.description:
                 raise
-            machine.wait(10)
+            try:
+                machine.wait(10)
+            except MachineError as end:
+                raise Failure(f"{error}; {end}") from error
             break
         time.sleep(generator.random() * 0.02)
     return len(machine.switches), trips
