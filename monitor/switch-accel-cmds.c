@@ -4,6 +4,7 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 #include "qemu/osdep.h"
+#include "block/aio.h"
 #include "monitor/hmp.h"
 #include "monitor/hmp-target.h"
 #include "monitor/monitor.h"
@@ -11,6 +12,7 @@
 #include "qapi/error.h"
 #include "qapi/qapi-commands-accel-switch-target.h"
 #include "qapi/qapi-visit-accel-switch-target.h"
+#include "qemu/main-loop.h"
 #include "qobject/qdict.h"
 #include "qemu/accel.h"
 #include "accel/switch/switch-internal.h"
@@ -18,7 +20,15 @@
 AccelSwitchInfo *coroutine_fn qmp_switch_accel(SwitchableAccel accel,
                                                Error **errp)
 {
-    return accel_switch_to_co(accel, errp);
+    AccelSwitchInfo *info = accel_switch_to_co(accel, errp);
+
+    /*
+     * Back to where commands run.  QEMU's end waits for them, looks after the
+     * other context once, and sleeps until this one has something to do.
+     */
+    aio_co_schedule(qemu_get_aio_context(), qemu_coroutine_self());
+    qemu_coroutine_yield();
+    return info;
 }
 
 AccelInfo *qmp_query_accel(Error **errp)

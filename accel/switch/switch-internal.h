@@ -92,8 +92,9 @@ AccelSwitchInfo *accel_switch_to(SwitchableAccel to, Error **errp);
 
 /**
  * accel_switch_to_co: the same, but wait for a guest that can't be switched
- * just now (SMM, A20, RIP where no code can be), for up to SwitchState.wait;
- * guest and main loop run on.  Comes back in QEMU's main context.
+ * just now (SMM, A20, PDPTEs not loaded, RIP where no code can be), for up to
+ * SwitchState.wait; guest and main loop run on.  Comes back in the I/O
+ * handlers' context.
  */
 AccelSwitchInfo *coroutine_fn accel_switch_to_co(SwitchableAccel to,
                                                  Error **errp);

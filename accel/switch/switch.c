@@ -278,30 +278,17 @@ static AccelSwitchInfo *switch_when_possible(SwitchableAccel to,
     }
 }
 
-static void coroutine_fn switch_move_co(AioContext *context)
-{
-    aio_co_schedule(context, qemu_coroutine_self());
-    qemu_coroutine_yield();
-}
-
 AccelSwitchInfo *coroutine_fn accel_switch_to_co(SwitchableAccel to,
                                                  Error **errp)
 {
-    AccelSwitchInfo *info;
-
     /*
      * Not where a device that waits for its requests may run a coroutine: in
      * a vCPU's thread, or in the middle of a reset.  That polls QEMU's main
      * context, and never this one, which the main loop polls.
      */
-    switch_move_co(iohandler_get_aio_context());
-    info = switch_when_possible(to, switch_sleep_co, errp);
-    /*
-     * QEMU's end waits for a command, polls both once, and then sleeps until
-     * the main context has something to do.
-     */
-    switch_move_co(qemu_get_aio_context());
-    return info;
+    aio_co_schedule(iohandler_get_aio_context(), qemu_coroutine_self());
+    qemu_coroutine_yield();
+    return switch_when_possible(to, switch_sleep_co, errp);
 }
 
 AccelSwitchInfo *accel_switch_to_blocking(SwitchableAccel to, Error **errp)
