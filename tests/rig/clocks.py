@@ -11,7 +11,7 @@ import time
 
 from rigtest import (Failure, Guest, LAST_SECONDS, Machine, Switcher, a_host, arguments,
                      check_log, check_resets, check_verdict, finish, image, machine_arguments,
-                     pace, say, seconds)
+                     mistaken_tsc, pace, say, seconds)
 from vas.debian import disk_arguments
 from vas.testing import LONG
 
@@ -63,7 +63,10 @@ def check_source(guest, switcher, port, name):
 
 def test(args):
     disk = str(image.image_path())
-    with a_host(args.local, args.deadline, [disk], cmdline=args.cmdline) as host:
+    cmdline = args.cmdline
+    if args.tsc_ppm:
+        cmdline += " " + mistaken_tsc(args.tsc_ppm, args.deadline)
+    with a_host(args.local, args.deadline, [disk], cmdline=cmdline) as host:
         command = [*machine_arguments(args), *disk_arguments(host, args.disk)]
         with Machine(command, binary="i386", host=host, name="clocks",
                      deadline=args.deadline - LAST_SECONDS) as machine:
@@ -89,6 +92,8 @@ def main():
     parser = arguments(__doc__)
     parser.add_argument("--cmdline", default="",
                         help="more for the rig's kernel, such as tsc=unstable")
+    parser.add_argument("--tsc-ppm", type=int, default=0,
+                        help="by how much the rig's kernel takes its TSC to be faster than it is")
     parser.add_argument("--key", default="\r", help="of another entry of GRUB's menu")
     parser.add_argument("--sources", type=lambda text: text.split(","), default=SOURCES,
                         help="names of clocksources, with commas")

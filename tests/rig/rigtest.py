@@ -85,6 +85,17 @@ def a_host(local, deadline, disks=(), files=(), cmdline=""):
         yield RigHost(rig)
 
 
+def mistaken_tsc(ppm, deadline):
+    """
+    For the rig's kernel's command line: have it believe its TSC to be by @ppm faster than it is (of
+    which the kernel allows 10000).
+    """
+    with Rig(deadline=deadline) as rig:
+        _, text = rig.run("dmesg")
+    khz = 1000 * float(re.search(rb"tsc: Detected ([0-9.]+) MHz", text).group(1))
+    return f"tsc_early_khz={khz * (1 + ppm / 1e6):.0f}"
+
+
 def pace(host):
     """How much longer than on hardware things may take."""
     return 4 if host.name == "rig" else 1

@@ -9,10 +9,9 @@ anew, which it counts wrongly then: refused (measured-anew).
 
 import argparse
 import os
-import re
 import time
 
-from rigtest import say, seconds
+from rigtest import mistaken_tsc, say, seconds
 from vas.machine import MachineError
 from vas.rig import Rig, RigHost
 from vas.soak import soak
@@ -34,11 +33,8 @@ def kvm_was_early(rig):
 
 
 def measured_anew(deadline):
-    """The frequency that the kernel begins with is off by 1000 ppm, of which it allows 10000."""
-    with Rig(deadline=deadline) as rig:
-        _, text = rig.run("dmesg")
-        khz = 1000 * float(re.search(rb"tsc: Detected ([0-9.]+) MHz", text).group(1))
-    early = f"vas.kvm=early tsc_early_khz={khz * 1.001:.0f}"
+    """The frequency that the kernel begins with is not that of the TSC."""
+    early = f"vas.kvm=early {mistaken_tsc(1000, deadline)}"
     for _ in range(BOOTS):
         with Rig(cmdline=early, deadline=deadline) as rig:
             if not kvm_was_early(rig):

@@ -273,7 +273,7 @@ static int put_registers(CPUState *cs, Error **errp)
     return ret;
 }
 
-static bool import_vcpu(CPUState *cs, Error **errp)
+static bool import_vcpu(CPUState *cs, const X86HostTSC *host, Error **errp)
 {
     X86SwitchCPU *sc = x86_switch_cpu(cs);
     int ret = 0;
@@ -302,7 +302,7 @@ static bool import_vcpu(CPUState *cs, Error **errp)
         goto fail;
     }
     say_ready_for_interrupt(cs, sc->interrupt_shadow);
-    ret = x86_switch_import_tsc(cs, sc);
+    ret = x86_switch_import_tsc(cs, sc, host);
     if (ret < 0) {
         goto fail;
     }
@@ -331,6 +331,7 @@ static int update_ioapic_routes(Object *obj, void *opaque)
 bool switch_arch_import_kvm(Error **errp)
 {
     ERRP_GUARD();
+    X86HostTSC host;
     CPUState *cs;
     int ret;
 
@@ -341,8 +342,9 @@ bool switch_arch_import_kvm(Error **errp)
             return false;
         }
     }
+    host = x86_host_tsc(cpu_env(first_cpu)->tsc_khz);
     CPU_FOREACH(cs) {
-        if (!import_vcpu(cs, errp)) {
+        if (!import_vcpu(cs, &host, errp)) {
             return false;
         }
     }

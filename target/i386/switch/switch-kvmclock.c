@@ -49,28 +49,30 @@ static struct {
     bool valid;
     bool stable;
     uint64_t clock_ns;
-    uint64_t host_tsc;
+    X86HostTSC host;
 } reference;
 static QemuMutex reference_lock;
 
-static bool kvmclock_get_reference(void)
+static bool kvmclock_get_reference(uint32_t khz)
 {
     struct kvm_clock_data data = {};
-    uint64_t before;
+    X86HostTSC before, after;
 
     if (reference.valid) {
         return true;
     }
-    before = cpu_get_host_ticks();
+    before = x86_host_tsc(khz);
     if (kvm_vm_ioctl(kvm_state, KVM_GET_CLOCK, &data) < 0) {
         warn_report_once("KVM_GET_CLOCK failed: kvm-clock is not set up in"
                          " TCG");
         return false;
     }
     reference.clock_ns = data.clock;
-    reference.host_tsc = data.flags & KVM_CLOCK_HOST_TSC
-                         ? data.host_tsc
-                         : before + (cpu_get_host_ticks() - before) / 2;
+    after = x86_host_tsc(khz);
+    reference.host.counted = data.flags & KVM_CLOCK_HOST_TSC ? data.host_tsc
+        : before.counted + (after.counted - before.counted) / 2;
+    reference.host.by_clock =
+        before.by_clock + (after.by_clock - before.by_clock) / 2;
     reference.stable = data.flags & KVM_CLOCK_TSC_STABLE;
     reference.valid = true;
     return true;
@@ -119,18 +121,16 @@ static void kvmclock_fill(CPUX86State *env)
     uint32_t mul;
     int8_t shift;
 
-    if (!(env->system_time_msr & 1)) {
+    if (!(env->system_time_msr & 1) || !env->tsc_khz) {
         return;
     }
     QEMU_LOCK_GUARD(&reference_lock);
-    if (!kvmclock_get_reference()) {
+    if (!kvmclock_get_reference(env->tsc_khz)) {
         return;
     }
-    time.tsc_timestamp = reference.host_tsc + sc->tsc_offset;
+    time.tsc_timestamp = x86_switch_tsc_base_at(sc, &reference.host) +
+                         sc->tsc_offset;
     time.system_time = reference.clock_ns;
-    if (!env->tsc_khz) {
-        return;
-    }
     kvmclock_time_scale(env->tsc_khz, &mul, &shift);
     time.tsc_to_system_mul = mul;
     time.tsc_shift = shift;

@@ -3,7 +3,9 @@
  *
  * Under either accelerator the guest's TSC is the host's plus an offset.
  * The offset is read from KVM, used by TCG, and put back: the TSC neither
- * stops nor jumps (HAZARDS C13).  Frequency scaling is refused at start.
+ * stops nor jumps (HAZARDS C13).  Where the host's is not stable KVM has the
+ * guest's follow the host's clock, and so has TCG.  Frequency scaling is
+ * refused at start.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -84,19 +86,33 @@ static int x86_switch_read_tsc_msr(CPUState *cs, int64_t *offset)
     return 0;
 }
 
+/* Of vCPU @cs now, less its sc->tsc_offset. */
+static int64_t x86_switch_tsc_base(CPUState *cs, const X86SwitchCPU *sc)
+{
+    return sc->tsc_by_clock ? x86_host_tsc_by_clock(cpu_env(cs)->tsc_khz)
+                            : cpu_get_host_ticks();
+}
+
+int64_t x86_switch_tsc_base_at(const X86SwitchCPU *sc, const X86HostTSC *host)
+{
+    return sc->tsc_by_clock ? host->by_clock : host->counted;
+}
+
 /*
  * Where the host's TSC is not stable, KVM has the guest's stand still from the
  * vCPU's last entry to its next one, when it is set forward, at the least to
- * what it would be by the host's clock since it was last set (kernel:
- * kvm_arch_vcpu_load(), kvm_guest_time_update()).  By what that is wrong, KVM
- * has read the host's two clocks apart, now or when it was given the offset;
- * that must not add up from switch to switch, so the given offset stays if it
- * is about the same.
+ * what it would be by the host's clock since it was last set, at the frequency
+ * that the kernel believes it to have (kernel: kvm_arch_vcpu_load(),
+ * kvm_guest_time_update()).  By what that differs from what TCG goes by, the
+ * two clocks were read apart, by KVM or here; that must not add up from switch
+ * to switch, so the offset stays if it is about the same.
  */
 static int x86_switch_export_tsc_offset(CPUState *cs, X86SwitchCPU *sc)
 {
-    int64_t about = 20 * cpu_env(cs)->tsc_khz;  /* 20 ms */
+    uint32_t khz = cpu_env(cs)->tsc_khz;
+    int64_t about = 20 * khz;   /* 20 ms */
     int64_t first, offset;
+    X86HostTSC host;
     bool moves;
     int ret = x86_switch_get_tsc_offset(cs, &first) ?:
               x86_switch_get_tsc_offset(cs, &offset);
@@ -105,15 +121,22 @@ static int x86_switch_export_tsc_offset(CPUState *cs, X86SwitchCPU *sc)
         return ret;
     }
     moves = offset != first;
-    if (moves) {
-        ret = x86_switch_catch_up_tsc(cs, &offset);
-        if (ret < 0) {
-            return ret;
-        }
+    if (!moves) {
+        sc->tsc_least = cpu_get_host_ticks() + offset;
+        sc->tsc_by_clock = false;
+        sc->tsc_offset = offset;
+        return 0;
     }
-    sc->tsc_least = cpu_get_host_ticks() + offset;
-    if (!moves || !sc->tsc_offset_given ||
+    ret = x86_switch_catch_up_tsc(cs, &offset);
+    if (ret < 0) {
+        return ret;
+    }
+    host = x86_host_tsc(khz);
+    sc->tsc_least = host.counted + offset;
+    offset = sc->tsc_least - host.by_clock;
+    if (!sc->tsc_by_clock || !sc->tsc_offset_given ||
         ABS(offset - sc->tsc_offset) > about) {
+        sc->tsc_by_clock = true;
         sc->tsc_offset = offset;
     }
     return 0;
@@ -135,14 +158,19 @@ int x86_switch_export_tsc(CPUState *cs, X86SwitchCPU *sc)
  * After the MSRs were put: writing MSR_IA32_TSC on a host whose TSC is not
  * stable moves the guest's by the VM's age (FINDINGS 3.3).
  */
-int x86_switch_import_tsc(CPUState *cs, X86SwitchCPU *sc)
+int x86_switch_import_tsc(CPUState *cs, X86SwitchCPU *sc,
+                          const X86HostTSC *host)
 {
+    int64_t offset = sc->tsc_offset;
     int ret;
 
     if (!sc->has_tsc_offset_attr || switch_omits(SWITCH_FIXUP_TSC_OFFSET)) {
         return 0;
     }
-    ret = x86_switch_tsc_attr(cs, KVM_SET_DEVICE_ATTR, &sc->tsc_offset);
+    if (sc->tsc_by_clock) {
+        offset += host->by_clock - host->counted;
+    }
+    ret = x86_switch_tsc_attr(cs, KVM_SET_DEVICE_ATTR, &offset);
     sc->tsc_offset_given = ret == 0;
     return ret;
 }
@@ -177,16 +205,19 @@ static bool tsc_loaded;
 /* Go on from the TSC that was loaded: one reading of the host's for all. */
 void x86_switch_use_loaded_tsc(void)
 {
-    int64_t now = cpu_get_host_ticks();
+    X86HostTSC host;
     CPUState *cs;
 
     if (!tsc_loaded) {
         return;
     }
     tsc_loaded = false;
+    host = x86_host_tsc(cpu_env(first_cpu)->tsc_khz);
     CPU_FOREACH(cs) {
-        x86_switch_cpu(cs)->tsc_offset = cpu_env(cs)->tsc - now;
-        x86_switch_cpu(cs)->tsc_least = cpu_env(cs)->tsc;
+        X86SwitchCPU *sc = x86_switch_cpu(cs);
+
+        sc->tsc_least = cpu_env(cs)->tsc;
+        sc->tsc_offset = sc->tsc_least - x86_switch_tsc_base_at(sc, &host);
     }
 }
 
@@ -224,8 +255,9 @@ void x86_switch_init_tsc_load(void)
 
 uint64_t x86_switch_get_tsc(CPUX86State *env)
 {
-    const X86SwitchCPU *sc = x86_switch_cpu(env_cpu(env));
-    uint64_t tsc = cpu_get_host_ticks() + sc->tsc_offset;
+    CPUState *cs = env_cpu(env);
+    const X86SwitchCPU *sc = x86_switch_cpu(cs);
+    uint64_t tsc = x86_switch_tsc_base(cs, sc) + sc->tsc_offset;
 
     /* It may have gone round. */
     return (int64_t)(tsc - sc->tsc_least) < 0 ? sc->tsc_least : tsc;
@@ -234,9 +266,10 @@ uint64_t x86_switch_get_tsc(CPUX86State *env)
 void x86_switch_wrmsr(CPUX86State *env, uint32_t msr, uint64_t value)
 {
     if (msr == MSR_IA32_TSC) {
-        X86SwitchCPU *sc = x86_switch_cpu(env_cpu(env));
+        CPUState *cs = env_cpu(env);
+        X86SwitchCPU *sc = x86_switch_cpu(cs);
 
-        sc->tsc_offset = value - cpu_get_host_ticks();
+        sc->tsc_offset = value - x86_switch_tsc_base(cs, sc);
         sc->tsc_least = value;
         return;
     }

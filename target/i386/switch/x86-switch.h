@@ -13,6 +13,7 @@
 #include "cpu.h"
 #include "hw/i386/apic_internal.h"
 #include "accel/switch/switch-internal.h"
+#include "host-tsc.h"
 #include "kvm-state.h"
 
 /*
@@ -24,8 +25,9 @@
 
 /* What a switch needs of a vCPU besides CPUX86State. */
 typedef struct X86SwitchCPU {
-    /* Guest TSC minus host TSC, in ticks. */
+    /* Guest TSC minus host TSC, or what that is by the clock, in ticks. */
     int64_t tsc_offset;
+    bool tsc_by_clock;
     bool has_tsc_offset_attr;
     /* KVM was given it, and nothing but the guest has set the TSC since. */
     bool tsc_offset_given;
@@ -122,9 +124,15 @@ void x86_switch_init_load_kvm(void);
 
 /* switch-tsc.c */
 
-/* Read the offset out of KVM, or put it in.  0 or a negative errno. */
+/*
+ * Read the offset out of KVM, or put it in, with one reading of @host for all
+ * vCPUs.  0 or a negative errno.
+ */
 int x86_switch_export_tsc(CPUState *cs, X86SwitchCPU *sc);
-int x86_switch_import_tsc(CPUState *cs, X86SwitchCPU *sc);
+int x86_switch_import_tsc(CPUState *cs, X86SwitchCPU *sc,
+                          const X86HostTSC *host);
+/* What the vCPU's offset is added to, of @host. */
+int64_t x86_switch_tsc_base_at(const X86SwitchCPU *sc, const X86HostTSC *host);
 /* Just the offset. */
 int x86_switch_get_tsc_offset(CPUState *cs, int64_t *offset);
 /*
