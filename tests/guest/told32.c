@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * told32: does, when told to, what only some KVMs can, in 32-bit protected mode
- * without paging.
+ * told32: does, when told to, what only some KVMs can, in 32-bit protected
+ * mode, without paging at first.
  *
  * Prints what soak64 prints.  A byte that comes on the serial line is a
  * command, and is printed after it was carried out:
@@ -13,8 +13,13 @@
  * 'r' goes to CPL3 and comes back by an interrupt, which takes the stack from
  *     the TSS; at CPL3, a lap is printed to a port that the TSS's bitmap allows
  *     for.
+ * 'p' has PAE paging, and changes a PDPTE in memory: only for a KVM that holds
+ *     them in registers, as the processor does without nested paging or with
+ *     EPT.  Each lap then looks through it, and must see what was loaded.
+ * 'l' loads it.
  */
 #include "lib/flat.h"
+#include "lib/pae.h"
 #include "lib/uart.h"
 #include "told32.h"
 
@@ -98,6 +103,28 @@ static void execute_unknown(void)
     check("exceptions after FSTP", 0, status & 0x7f);
 }
 
+/* Directory 0 is loaded at first, and in memory. */
+static bool paging;
+static uint32_t in_memory, loaded;
+
+static void change_pdpte(void)
+{
+    if (!paging) {
+        pae_setup();
+        paging = true;
+    }
+    in_memory = !loaded;
+    pae_pointers[1] = pae_pointer_to(pae_directories[in_memory]);
+}
+
+static void check_window(void)
+{
+    volatile uint32_t *window = (uint32_t *)PAE_WINDOW;
+
+    asm volatile("invlpg %0" : : "m" (*window) : "memory");
+    check("word through the loaded PDPTE", PAE_WORD(loaded), *window);
+}
+
 static void obey(char command)
 {
     switch (command) {
@@ -107,6 +134,13 @@ static void obey(char command)
     case 'r':
         check("fault at CPL3", 0,
               visit_cpl3(&tss.esp0, user_stack + sizeof(user_stack)));
+        break;
+    case 'p':
+        change_pdpte();
+        break;
+    case 'l':
+        pae_load();
+        loaded = in_memory;
         break;
     }
     put_string("\ndone: ");
@@ -124,6 +158,9 @@ void flat_main(void)
         spin();
         if (told(&command)) {
             obey(command);
+        }
+        if (paging) {
+            check_window();
         }
         lap_done();
     }

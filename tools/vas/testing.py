@@ -136,8 +136,8 @@ def at_monitor(connection, command):
 
 def switch_must_wait(guest, accel, enter, leave, why):
     """
-    After the command @enter the payload told16 is where it can't be switched to @accel, for @why:
-    a switch waits until it has left by @leave, or refuses when it doesn't leave.  The guest runs
+    After the command @enter the payload, told16 or told32, is where it can't be switched to @accel, for
+    @why: a switch waits until it has left by @leave, or refuses when it doesn't leave.  The guest runs
     on meanwhile.
     """
     machine = guest.machine

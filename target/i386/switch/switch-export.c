@@ -11,6 +11,33 @@
 #include "system/kvm.h"
 #include "x86-switch.h"
 
+/* What the processor takes of a PDPTE (SDM vol. 3, "PAE Paging"). */
+#define PDPTE_BITS (PG_PRESENT_MASK | PG_PWT_MASK | PG_PCD_MASK | \
+                    PG_ADDRESS_MASK)
+
+/* Whether KVM has PDPTEs that the guest has changed in memory since (C11). */
+static bool pdptes_differ(CPUState *cs)
+{
+    CPUX86State *env = cpu_env(cs);
+    uint64_t in_memory[4];
+
+    if (!kvm_enabled() || !env->pdptrs_valid ||
+        address_space_read(cs->as, env->cr[3] & 0xffffffe0,
+                           MEMTXATTRS_UNSPECIFIED, in_memory,
+                           sizeof(in_memory)) != MEMTX_OK) {
+        return false;
+    }
+    for (int i = 0; i < ARRAY_SIZE(in_memory); i++) {
+        uint64_t held = env->pdptrs[i];
+
+        if ((le64_to_cpu(in_memory[i]) ^ held) &
+            (held & PG_PRESENT_MASK ? PDPTE_BITS : PG_PRESENT_MASK)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool switch_arch_check(bool *passing, Error **errp)
 {
     CPUState *cs;
@@ -46,6 +73,13 @@ bool switch_arch_check(bool *passing, Error **errp)
             /* KVM ignores the mask, TCG goes by it (C9) */
             error_setg(errp, "vCPU %d has its A20 line masked, and must run"
                        " on until it unmasks it", cs->cpu_index);
+            return false;
+        }
+        if (pdptes_differ(cs)) {
+            /* TCG would go by those in memory at once (C11) */
+            error_setg(errp, "vCPU %d has page directory pointers (PDPTEs)"
+                       " that are others in memory by now, and must run on"
+                       " until it loads them", cs->cpu_index);
             return false;
         }
     }
