@@ -6,8 +6,9 @@
  * switched or refused: under KVM it executes no instruction in between; under
  * TCG those up to the next jump.  Only where a switch has to wait for what a
  * vCPU does (SMM, A20) it runs on in the meantime.  A read gives bit 0: KVM
- * runs; bit 7: what was asked for last was refused.  Without -accel switch a
- * write does nothing, so that a program can run unchanged under any
+ * runs; bit 6: what was asked for has to wait, and what is asked for now is
+ * refused; bit 7: what was asked for last was refused.  Without -accel switch
+ * a write does nothing, so that a program can run unchanged under any
  * accelerator.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
@@ -36,6 +37,7 @@ OBJECT_DECLARE_SIMPLE_TYPE(ISAAccelSwitchState, ISA_ACCEL_SWITCH)
 #define ASK_OTHER       2
 
 #define STATUS_KVM      0x01
+#define STATUS_WAITS    0x40
 #define STATUS_REFUSED  0x80
 
 #define REPORTS_MAX     100
@@ -91,7 +93,7 @@ static uint64_t accel_switch_port_read(void *opaque, hwaddr addr,
 {
     ISAAccelSwitchState *s = opaque;
 
-    return (kvm_enabled() ? STATUS_KVM : 0) |
+    return (kvm_enabled() ? STATUS_KVM : 0) | (s->cpu ? STATUS_WAITS : 0) |
            (s->refused ? STATUS_REFUSED : 0);
 }
 

@@ -9,28 +9,16 @@
  * registers kvm-clock's page, 's' says that the machine will be stopped now
  * and then, which its two clocks do not learn at the same moment.
  */
-#include "lib/long.h"
 #include "lib/hpet.h"
+#include "lib/kvmclock.h"
 #include "lib/uart.h"
 
 #define SPINS           500
 
-#define MSR_KVM_SYSTEM_TIME_NEW 0x4b564d01
-
 #define TOLERANCE       (50 * (int64_t)MS)
 #define TOLERANCE_STOPPED (700 * (int64_t)MS)
 
-/* Linux, Documentation/virt/kvm/x86/msr.rst */
-static volatile struct {
-    uint32_t version;
-    uint32_t pad0;
-    uint64_t tsc_timestamp;
-    uint64_t system_time;
-    uint32_t tsc_to_system_mul;
-    int8_t tsc_shift;
-    uint8_t flags;
-    uint8_t pad[2];
-} page __attribute__((aligned(32)));
+static KVMClock page;
 
 static int64_t tolerance = TOLERANCE;
 static uint64_t last, origin_clock, origin_hpet;
@@ -44,31 +32,10 @@ static void spin(void)
     }
 }
 
-static uint64_t clock_ns(void)
-{
-    uint64_t ticks, ns;
-    uint32_t version;
-
-    do {
-        version = page.version;
-        asm volatile("" : : : "memory");
-        ticks = rdtsc() - page.tsc_timestamp;
-        if (page.tsc_shift < 0) {
-            ticks >>= -page.tsc_shift;
-        } else {
-            ticks <<= page.tsc_shift;
-        }
-        ns = (unsigned __int128)ticks * page.tsc_to_system_mul >> 32;
-        ns += page.system_time;
-        asm volatile("" : : : "memory");
-    } while (version & 1 || version != page.version);
-    return ns;
-}
-
 static void check_clock(void)
 {
     int64_t early = hpet_ns() - origin_hpet, late;
-    uint64_t now = clock_ns();
+    uint64_t now = kvmclock_ns(&page);
     int64_t gone = now - origin_clock;
 
     late = hpet_ns() - origin_hpet;
@@ -85,14 +52,14 @@ static void obey(char command)
 {
     switch (command) {
     case 'k':
-        wrmsr(MSR_KVM_SYSTEM_TIME_NEW, (uintptr_t)&page | 1);
+        kvmclock_register(&page);
         /* KVM fills it before the next instruction. */
         if (!page.version || !page.tsc_to_system_mul) {
             check_value("a page of kvm-clock's", 1, 0);
             return;
         }
         origin_hpet = hpet_ns();
-        origin_clock = last = clock_ns();
+        origin_clock = last = kvmclock_ns(&page);
         break;
     case 's':
         tolerance = TOLERANCE_STOPPED;

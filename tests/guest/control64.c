@@ -178,19 +178,14 @@ static void check_cr4(void)
  */
 static void check_wild_jump(void)
 {
-    uint8_t before = inb(SWITCH_PORT);
-
     verify("jump to what is not canonical", VECTOR_GP,
            MAY_FAULT("movw $" STRING(SWITCH_PORT) ", %%dx\n\t"
                      "movb $" STRING(SWITCH_TO_OTHER) ", %%al\n\t"
                      "movabs $" NOT_CANONICAL ", %%rcx\n\t"
                      "outb %%al, %%dx\n\t"
                      "jmp *%%rcx"));
-    /* It comes soon, or there are none. */
-    for (int left = 2000; left > 0; left--) {
-        if (inb(SWITCH_PORT) != before) {
-            break;
-        }
+    while (switch_waits()) {
+        continue;
     }
 }
 

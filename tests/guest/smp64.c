@@ -6,9 +6,11 @@
  * INIT and startup, from every state that the other vCPU may be in; fixed
  * interrupts to one, to all and by logical destination, while they are taken
  * and while they are held back; NMIs, also out of a HLT that nothing else ends;
- * locked instructions of both; the TSC, which no vCPU sees go back.
+ * locked instructions of both; the TSC and kvm-clock, which no vCPU sees go
+ * back.
  */
 #include "lib/hpet.h"
+#include "lib/kvmclock.h"
 #include "lib/smp.h"
 
 #define APIC_LDR        0x0d0
@@ -22,13 +24,14 @@
 #define INCREMENTS      2000
 #define SPINS           50
 #define ROUNDS          1000
+#define KNOCKS          500
 
 typedef enum Order {
     AP_HALT,                    /* with interrupts on */
     AP_SPIN,                    /* likewise */
     AP_HOLD,                    /* spin with interrupts off */
     AP_COUNT,                   /* INCREMENTS locked ones, then halt */
-    AP_CLOCK,                   /* ROUNDS of the TSC, then halt */
+    AP_CLOCK,                   /* ROUNDS of the clocks, then halt */
     AP_DEEP,                    /* halt with interrupts off, once */
 } Order;
 
@@ -44,11 +47,16 @@ static volatile uint32_t doing = -1, starts;
 static volatile uint32_t shared;
 /* How often the AP was woken from AP_DEEP, and has done AP_CLOCK. */
 static volatile uint32_t woken, followed;
+/* What either vCPU has read last. */
 static volatile struct {
     bool locked;
-    uint64_t last;
-    uint32_t steps_back;
-} tsc;
+    uint64_t tsc, ns;
+    uint32_t steps_back;        /* of the TSC */
+    uint32_t clock_steps_back;
+} last;
+/* kvm-clock's, unless the CPU has none. */
+static KVMClock clocks[VCPUS];
+static bool has_clock;
 
 /* Where AP_DEEP's HLT is. */
 static uint64_t deep_halt(void)
@@ -94,6 +102,9 @@ static void local_apic(unsigned cpu)
     setup_lapic();
     *lapic(APIC_DFR) = 0xffffffff;
     *lapic(APIC_LDR) = 1u << (24 + cpu);
+    if (has_clock) {
+        kvmclock_register(&clocks[cpu]);
+    }
 }
 
 static void add(uint32_t times)
@@ -104,20 +115,26 @@ static void add(uint32_t times)
 }
 
 /* Both vCPUs do so at once: what one has read the other reads not less than. */
-static void follow_tsc(uint32_t rounds)
+static void follow_clocks(const KVMClock *clock, uint32_t rounds)
 {
     while (rounds--) {
-        uint64_t now;
+        uint64_t tsc, ns;
 
-        while (__atomic_exchange_n(&tsc.locked, true, __ATOMIC_ACQUIRE)) {
+        while (__atomic_exchange_n(&last.locked, true, __ATOMIC_ACQUIRE)) {
             asm volatile("pause");
         }
         asm volatile("lfence" : : : "memory");
-        now = rdtsc();
+        tsc = rdtsc();
         asm volatile("lfence" : : : "memory");
-        tsc.steps_back += now < tsc.last;
-        tsc.last = now;
-        __atomic_store_n(&tsc.locked, false, __ATOMIC_RELEASE);
+        last.steps_back += tsc < last.tsc;
+        last.tsc = tsc;
+        if (clock->flags & KVMCLOCK_STABLE) {
+            ns = kvmclock_ns(clock);
+            asm volatile("lfence" : : : "memory");
+            last.clock_steps_back += ns < last.ns;
+            last.ns = ns;
+        }
+        __atomic_store_n(&last.locked, false, __ATOMIC_RELEASE);
     }
 }
 
@@ -136,7 +153,7 @@ void ap_main(void)
         }
         if (now == AP_CLOCK && doing != AP_CLOCK) {
             doing = now;
-            follow_tsc(ROUNDS);
+            follow_clocks(&clocks[1], ROUNDS);
             followed++;
             continue;
         }
@@ -304,6 +321,14 @@ static void check_held(void)
     forget();
 }
 
+/* The AP has not left its HLT.  Who runs the payload judges. */
+static void check_sleeps(uint32_t before)
+{
+    if (woken != before) {
+        put_string("AWAKE\n");
+    }
+}
+
 /* HLT with interrupts off: an NMI ends it, and what is pending does not. */
 static void check_deep(void)
 {
@@ -316,10 +341,14 @@ static void check_deep(void)
     send_ipi(AP_ID, ICR_FIXED | VECTOR_HIGH);
     ask_switch();
     take_interrupts(SPINS);
-    verify("sleeps on", before, woken);
+    check_sleeps(before);
+    for (int i = 0; i < KNOCKS; i++) {
+        send_ipi(AP_ID, ICR_FIXED | VECTOR_HIGH);
+    }
+    check_sleeps(before);
     ask_switch();
     take_interrupts(SPINS);
-    verify("still sleeps", before, woken);
+    check_sleeps(before);
     send_ipi(AP_ID, ICR_NMI);
     ask_switch();
     verify("woken", true, wait(&woken, before + 1));
@@ -329,18 +358,19 @@ static void check_deep(void)
     forget();
 }
 
-static void check_tsc(void)
+static void check_clocks(void)
 {
     uint32_t before = followed;
 
     settle(AP_HALT);
     order = AP_CLOCK;
     send_ipi(AP_ID, ICR_FIXED | VECTOR_LOW);
-    follow_tsc(ROUNDS / 2);
+    follow_clocks(&clocks[0], ROUNDS / 2);
     ask_switch();
-    follow_tsc(ROUNDS / 2);
-    verify("follows the TSC", true, wait(&followed, before + 1));
-    verify("steps back of the TSC", 0, tsc.steps_back);
+    follow_clocks(&clocks[0], ROUNDS / 2);
+    verify("follows the clocks", true, wait(&followed, before + 1));
+    verify("steps back of the TSC", 0, last.steps_back);
+    verify("steps back of kvm-clock", 0, last.clock_steps_back);
     forget();
 }
 
@@ -363,6 +393,7 @@ void kernel_main(void)
     put_string("smp64\n");
     setup_idt();
     setup_pic();
+    has_clock = kvmclock_is_there();
     local_apic(0);
     hpet_start();
     copy_ap_code();
@@ -378,7 +409,7 @@ void kernel_main(void)
         start(false);
         check_locked();
         check_deep();
-        check_tsc();
+        check_clocks();
         /* …and from HLT, in the next lap. */
         settle(AP_HALT);
         lap_done();

@@ -475,6 +475,14 @@ def wait_until(condition, otherwise, seconds=30):
         time.sleep(0.05)
 
 
+PORT_KVM, PORT_WAITS, PORT_REFUSED = 0x01, 0x40, 0x80
+
+
+def port_status(machine):
+    """What isa-accel-switch's port reads."""
+    return int(re.search(r"= (\w+)", machine.hmp("i /b 0x5ac")).group(1), 16)
+
+
 def port():
     """
     By isa-accel-switch's port the guest asks for a switch, which has been made by the next
@@ -492,9 +500,11 @@ def port():
         guest.tell("m")
         machine.serial.send("p")
         guest.expect_laps(3)
+        expect_equal("the port, while a switch waits", PORT_KVM | PORT_WAITS, port_status(machine))
         guest.tell("u")
         # The switch was waiting for A20, and looks for it every 50 ms.
         wait_until(lambda: machine.accel() == "tcg", "the switch was not made")
+        expect_equal("the port, when it was made", 0, port_status(machine))
         guest.tell("m")
         machine.serial.send("p")
         machine.debugcon.expect("^done: p", 30)
@@ -502,6 +512,7 @@ def port():
         wait_until(lambda: "isa-accel-switch: can't switch: vCPU 0 has its A20" in machine.output(),
                    "the refusal was not reported")
         expect_equal("accelerator", "tcg", machine.accel())
+        expect_equal("the port, when it was refused", PORT_REFUSED, port_status(machine))
         guest.tell("u")
         guest.tell("p")
         expect_equal("accelerator", "kvm", machine.accel())

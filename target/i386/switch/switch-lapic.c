@@ -79,7 +79,10 @@ int x86_switch_settle_lapic_timer(CPUState *cs, X86SwitchCPU *sc,
                                   struct kvm_lapic_state *page)
 {
     uint32_t *count = lapic_reg(page, LAPIC_REG_TMCCT);
-    int ret = kvm_vcpu_ioctl(cs, KVM_GET_LAPIC, page);
+    struct kvm_mp_state unused;
+    /* Has KVM take an INIT that is pending, by which it resets the LAPIC. */
+    int ret = kvm_vcpu_ioctl(cs, KVM_GET_MP_STATE, &unused) ?:
+              kvm_vcpu_ioctl(cs, KVM_GET_LAPIC, page);
 
     sc->lapic_timer_in_doubt = false;
     /* A period that is too short for this loses its tick anyway. */

@@ -5,8 +5,10 @@
 
 #define SWITCH_PORT     0x5ac
 #define SWITCH_TO_OTHER 2
+#define SWITCH_WAITS    0x40
 
 #ifndef __ASSEMBLER__
+#include <stdbool.h>
 #include <stdint.h>
 
 static inline void outb(uint16_t port, uint8_t value)
@@ -43,6 +45,14 @@ static inline void ask_switch(void)
 {
     outb(SWITCH_PORT, SWITCH_TO_OTHER);
     asm volatile("jmp 1f\n1:" : : : "memory");
+}
+
+/* Whether it has to wait for the guest.  A port without device reads 0xff. */
+static inline bool switch_waits(void)
+{
+    uint8_t status = inb(SWITCH_PORT);
+
+    return status != 0xff && status & SWITCH_WAITS;
 }
 
 #endif
