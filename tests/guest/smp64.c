@@ -24,7 +24,7 @@
 #define INCREMENTS      2000
 #define SPINS           50
 #define ROUNDS          1000
-#define KNOCKS          500
+#define KNOCKS          2500
 
 typedef enum Order {
     AP_HALT,                    /* with interrupts on */

@@ -7,6 +7,7 @@ can't execute an instruction.
 import os
 import time
 
+from vas.machine import MachineError, QMPError
 from vas.testing import Failure, Payload, expect_equal, expect_error, main, need_kvm
 
 
@@ -54,6 +55,32 @@ def tcg_svm_event():
             guest.machine.cont()
             guest.expect_laps(3)
             guest.tell("v")
+
+
+def tcg_halt_poll():
+    """
+    A vCPU in HLT with interrupts off sleeps on in TCG, whoever has it look at its LAPIC: the other
+    vCPU, which interrupts it all the time, and the end of a round trip.
+    """
+    need_kvm()
+    with Payload("smp64", "switch,initial=tcg", laps=80, arguments=["-smp", "2"],
+                 name="fixes-halt") as guest:
+        trips = 0
+        while "DIGEST" not in guest.machine.debugcon.text():
+            try:
+                guest.machine.qmp("x-accel-roundtrip")
+            except (MachineError, QMPError) as error:
+                # the payload's end
+                if isinstance(error, QMPError) and "shut down" not in error.description:
+                    raise
+                break
+            trips += 1
+        guest.finish()
+        print(f"{trips} round trips")
+        expect_equal("HLTs that ended for nothing", 0,
+                     guest.machine.debugcon.text().count("AWAKE"))
+        if trips < 20:
+            raise Failure("not enough round trips")
 
 
 def kvm_set_msrs_error():
@@ -151,6 +178,7 @@ def on_kvm_error_report():
 
 main({"tcg-busy-tss": tcg_busy_tss, "tcg-amd-sysenter": tcg_amd_sysenter,
       "tcg-step-atomic": tcg_step_atomic, "tcg-svm-event": tcg_svm_event,
+      "tcg-halt-poll": tcg_halt_poll,
       "kvm-set-msrs-error": kvm_set_msrs_error,
       "on-kvm-error-tcg": on_kvm_error_tcg, "on-kvm-error-report": on_kvm_error_report,
       "on-kvm-error-refused": on_kvm_error_refused})
