@@ -8,7 +8,10 @@
 #include "qemu/timer.h"
 #include "host-tsc.h"
 
-/* Of so many readings the one that took the least time is taken. */
+/*
+ * Of so many readings the one that took the least time is taken.  One that
+ * ended on a CPU whose TSC is behind took a negative time: the most of all.
+ */
 #define READINGS    5
 
 int64_t x86_host_tsc_by_clock(uint32_t khz)
@@ -24,12 +27,12 @@ int64_t x86_host_tsc_by_clock(uint32_t khz)
 X86HostTSC x86_host_tsc(uint32_t khz)
 {
     X86HostTSC best;
-    int64_t least = INT64_MAX;
+    uint64_t least = UINT64_MAX;
 
     for (int i = 0; i < READINGS; i++) {
         int64_t before = cpu_get_host_ticks();
         int64_t by_clock = x86_host_tsc_by_clock(khz);
-        int64_t took = cpu_get_host_ticks() - before;
+        uint64_t took = cpu_get_host_ticks() - before;
 
         if (took < least) {
             least = took;
