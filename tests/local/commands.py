@@ -3,22 +3,10 @@
 
 import json
 import os
-import subprocess
-import sys
 import tempfile
 import xml.etree.ElementTree
 
-from vas.testing import Failure, expect_equal, main, need_kvm
-
-
-def run(module, *arguments, timeout=280):
-    """A command, as ./vas runs it; returns what it prints."""
-    result = subprocess.run([sys.executable, "-m", f"vas.{module}", *arguments],
-                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
-                            timeout=timeout, check=False)
-    print(result.stdout)
-    expect_equal(f"exit status of {module}", 0, result.returncode)
-    return result.stdout
+from vas.testing import Failure, expect_equal, main, need_kvm, run_command
 
 
 def read_json(path):
@@ -30,7 +18,7 @@ def bench():
     need_kvm()
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "bench.json")
-        run("bench", "downtime", "--json", path)
+        run_command("bench", "downtime", "--json", path)
         result = read_json(path)
     for direction in ("to_tcg", "to_kvm"):
         expect_equal("keys", ["p50_us", "p99_us", "ratio_to_stop_cont"], sorted(result[direction]))
@@ -42,7 +30,7 @@ def soak():
     need_kvm()
     with tempfile.TemporaryDirectory() as folder:
         figures, picture = (os.path.join(folder, name) for name in ("soak.json", "soak.svg"))
-        run("soak", "--switches", "200", "--seed", "3", "--json", figures, "--svg", picture)
+        run_command("soak", "--switches", "200", "--seed", "3", "--json", figures, "--svg", picture)
         result = read_json(figures)
         expect_equal("verdict", "pass", result["verdict"])
         expect_equal("seed", 3, result["seed"])

@@ -7,28 +7,18 @@ The front door's commands that use the rig, as ./vas runs them: the demo, and an
 import argparse
 import json
 import os
-import subprocess
-import sys
 import tempfile
 
 from rigtest import seconds
-from vas.testing import Failure, expect_equal, run_test
+from vas.testing import Failure, expect_equal, run_command, run_test
 
 PAIRS = 10
 PHASES = ["convert_ns", "export_ns", "import_ns", "quiesce_ns", "resume_ns"]
 
 
-def run(module, *arguments, folder, timeout):
-    return subprocess.run([sys.executable, "-m", f"vas.{module}", *arguments], cwd=folder,
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
-                          timeout=timeout, check=False)
-
-
 def demo(folder, timeout):
     """./vas demo, to the end, with what it writes for scripts."""
-    result = run("demo", "--json", "demo.json", folder=folder, timeout=timeout)
-    print(result.stdout)
-    expect_equal("exit status", 0, result.returncode)
+    run_command("demo", "--json", "demo.json", folder=folder, timeout=timeout)
     with open(os.path.join(folder, "demo.json"), encoding="utf-8") as file:
         report = json.load(file)
     expect_equal("keys", ["guest", "host", "switches"], sorted(report))
@@ -51,10 +41,9 @@ def rig(folder, timeout):
     with open(os.path.join(folder, "given"), "w", encoding="utf-8") as file:
         file.write("forty-two\n")
     command = "test -c /dev/kvm && cat given && tr a-z A-Z < given > made; exit 7"
-    result = run("rig", "--put", "given", "--get", "made", "--", "sh", "-c", command,
-                 folder=folder, timeout=timeout)
-    expect_equal("output", "forty-two\n", result.stdout)
-    expect_equal("exit status", 7, result.returncode)
+    output = run_command("rig", "--put", "given", "--get", "made", "--", "sh", "-c", command,
+                         status=7, folder=folder, timeout=timeout)
+    expect_equal("output", "forty-two\n", output)
     with open(os.path.join(folder, "made"), encoding="utf-8") as file:
         expect_equal("the file that came out", "FORTY-TWO\n", file.read())
 
