@@ -4,10 +4,13 @@ What the patches called fix-... are for, where payload.py doesn't have it, and w
 can't execute an instruction.
 """
 
+import contextlib
 import os
+import socket
+import tempfile
 import time
 
-from vas.machine import MachineError, QMPError
+from vas.machine import Machine, MachineError, QMPError
 from vas.testing import Failure, Payload, expect_equal, expect_error, main, need_kvm
 
 
@@ -55,6 +58,35 @@ def tcg_svm_event():
             guest.machine.cont()
             guest.expect_laps(3)
             guest.tell("v")
+
+
+def monitor_end():
+    """
+    QEMU ends in order while QMP's commands come in: some of these come just as the dispatcher has
+    ended.
+    """
+    clients = 40
+    for _ in range(100):
+        with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+            sockets = [os.path.join(folder, str(number)) for number in range(clients)]
+            options = [o for s in sockets for o in ("-qmp", f"unix:{s},server=on,wait=off")]
+            machine = stack.enter_context(
+                Machine(["-M", "none", "-nodefaults", "-accel", "tcg", *options], name="fixes-end",
+                        start=False))
+            others = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in sockets]
+            for client, path in zip(others, sockets):
+                client.connect(path)
+                # With out-of-band commands a monitor takes in several before the first is done.
+                client.sendall(b'{"execute": "qmp_capabilities",'
+                               b' "arguments": {"enable": ["oob"]}}')
+                received = b""
+                while b'"return"' not in received:
+                    received += client.recv(4096)
+            machine.qmp_client.send("quit", {})
+            with contextlib.suppress(OSError):
+                for client in others * 7:
+                    client.sendall(b'{"execute": "query-name"}')
+            expect_equal("QEMU's exit status", 0, machine.wait(20))
 
 
 def tcg_halt_poll():
@@ -178,7 +210,7 @@ def on_kvm_error_report():
 
 main({"tcg-busy-tss": tcg_busy_tss, "tcg-amd-sysenter": tcg_amd_sysenter,
       "tcg-step-atomic": tcg_step_atomic, "tcg-svm-event": tcg_svm_event,
-      "tcg-halt-poll": tcg_halt_poll,
+      "tcg-halt-poll": tcg_halt_poll, "monitor-end": monitor_end,
       "kvm-set-msrs-error": kvm_set_msrs_error,
       "on-kvm-error-tcg": on_kvm_error_tcg, "on-kvm-error-report": on_kvm_error_report,
       "on-kvm-error-refused": on_kvm_error_refused})
