@@ -10,12 +10,23 @@ from vas.testing import run_test
 from vas.ways import all_ways, four_ways
 
 
-def ways(deadline):
-    with a_host(False, deadline) as host:
+def names(text):
+    """--only's and --but's argument: payloads of the list."""
+    unknown = set(text.split(",")) - set(all_ways())
+    if unknown:
+        raise argparse.ArgumentTypeError(f"no such payload: {', '.join(sorted(unknown))}")
+    return text.split(",")
+
+
+def ways(args):
+    with a_host(False, args.deadline) as host:
         for way in all_ways().values():
-            four_ways(way, host)
+            if way.name in (args.only or all_ways()) and way.name not in args.but:
+                four_ways(way, host)
 
 
 parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--only", type=names, help="comma-separated names of payloads")
+parser.add_argument("--but", type=names, default=[], help="the same; not these")
 parser.add_argument("--deadline", type=seconds, default=600)
-run_test(ways, parser.parse_args().deadline)
+run_test(ways, parser.parse_args())

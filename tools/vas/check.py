@@ -12,10 +12,13 @@ import re
 import subprocess
 import sys
 
-from vas import paths
+from vas import debs, image, paths, rigtree
 
 # How much longer each test may take with --long.
 LONG_TIMES = 5
+
+# Of those tests that may run at the same time, each may have a rig: its memory, in bytes.
+RIG_MEMORY = 3 << 30
 
 TIERS = ["unit", "qtest", "local", "rig"]
 TAIL = 25
@@ -87,6 +90,25 @@ def build_outer():
     _run_quietly(["ninja", "-C", paths.OUTER], "building the tests' payloads", environment)
 
 
+def prepare_rig():
+    """
+    What the rig's tests boot is made before their time runs.  Where it can't be made, the tests
+    that need it fail and say so.
+    """
+    try:
+        rigtree.kernel()
+        image.image_path()
+    except (debs.DebError, image.ImageError) as error:
+        print(f"check: {error}", file=sys.stderr)
+
+
+def _at_once():
+    """How many tests may run at the same time: one for each CPU, but memory must be there for all."""
+    with open("/proc/meminfo", encoding="ascii") as file:
+        available = int(re.search(r"MemAvailable: *(\d+) kB", file.read()).group(1)) << 10
+    return max(1, min(len(os.sched_getaffinity(0)), available // RIG_MEMORY))
+
+
 def results():
     """The entries of meson's log, each with a list of skipped subtests in "skipped"."""
     with open(os.path.join(paths.OUTER, "meson-logs/testlog.json"), encoding="utf-8") as file:
@@ -125,14 +147,14 @@ def summarize(entries):
     lines = []
     for entry in skipped:
         reason = re.search(r"(?m)^SKIP: (.*)$|# SKIP *(.*)$", entry["output"])
-        lines.append((_name(entry), (reason.group(1) or reason.group(2)) if reason
-                      else "no reason given"))
+        lines.append((_name(entry), reason and (reason.group(1) or reason.group(2))))
     for entry in passed:
-        lines += [(f"{_name(entry)} {name}", reason or "no reason given")
-                  for name, reason in entry["subtests"]]
+        lines += [(f"{_name(entry)} {name}", reason) for name, reason in entry["subtests"]]
     print()
     for name, reason in lines:
-        print(f"SKIPPED {name}: {reason}")
+        print(f"SKIPPED {name}: {reason or 'no reason given, which counts as failed'}")
+    failed += [name for name, reason in lines if not reason]
+    lines = [line for line in lines if line[1]]
     print(f"{len(passed)} passed, {len(failed)} failed, {len(lines)} skipped")
     return not failed
 
@@ -153,9 +175,13 @@ def main(argv):
     try:
         build_qemu_tests(SANITIZED["VAS_QEMU"] if arguments.sanitize else paths.QEMU)
         build_outer()
+        if not arguments.list and (not arguments.tier or "rig" in arguments.tier) and \
+                (not arguments.name or any("rig-" in name for name in arguments.name)):
+            prepare_rig()
     except CheckError as error:
         sys.exit(f"check: {error}")
-    command = _meson("test", "-C", paths.OUTER, "--no-rebuild")
+    command = _meson("test", "-C", paths.OUTER, "--no-rebuild",
+                     "--num-processes", str(_at_once()))
     for tier in arguments.tier or []:
         command += ["--suite", tier]
     if arguments.list:

@@ -6,6 +6,8 @@ configuration when a package is needed: no host is named here.  Lists and
 packages live in a private folder of the cache.
 """
 
+import contextlib
+import fcntl
 import os
 import re
 import shutil
@@ -31,6 +33,15 @@ def cache_dir():
         return Path(base)
     xdg = os.environ.get("XDG_CACHE_HOME")
     return (Path(xdg) if xdg else Path.home() / ".cache") / "qemu-vas"
+
+
+@contextlib.contextmanager
+def cache_lock(name):
+    """For who makes @name in the cache: one process at a time, others find it made."""
+    cache_dir().mkdir(parents=True, exist_ok=True)
+    with open(cache_dir() / f"{name}.lock", "w", encoding="ascii") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def mirror():
@@ -127,8 +138,15 @@ def unpacked_kernel(meta, arch):
     """
     base = cache_dir() / "kernel" / f"{SUITE}-{meta}"
     done = base / "release"
-    if done.exists():
-        return base / "root", done.read_text().strip()
+    with cache_lock("kernel"):
+        if not done.exists():
+            release = _unpack_kernel(meta, arch, base)
+            done.write_text(release + "\n")
+    return base / "root", done.read_text().strip()
+
+
+def _unpack_kernel(meta, arch, base):
+    """Download and unpack it into @base; returns its release."""
     apt = Apt(arch)
     apt.update()
     image = next((name for name in apt.depends(meta)
@@ -137,8 +155,7 @@ def unpacked_kernel(meta, arch):
         raise DebError(f"{meta} of {SUITE} names no kernel package")
     shutil.rmtree(base, ignore_errors=True)
     deb = apt.download(image, base)
-    subprocess.run(["dpkg-deb", "-x", deb, base / "root"], check=True)
+    if subprocess.run(["dpkg-deb", "-x", deb, base / "root"], check=False).returncode:
+        raise DebError(f"{deb.name} could not be unpacked: see dpkg-deb's message above")
     deb.unlink()
-    release = next((base / "root/boot").glob("vmlinuz-*")).name[len("vmlinuz-"):]
-    done.write_text(release + "\n")
-    return base / "root", release
+    return next((base / "root/boot").glob("vmlinuz-*")).name[len("vmlinuz-"):]

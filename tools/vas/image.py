@@ -176,8 +176,9 @@ def build(target):
 def image_path():
     """Path of the disk image, which is built first if it is not there."""
     target = debs.cache_dir() / "image" / recipe_key()
-    if not (target / "disk.raw").exists():
-        build(target)
+    with debs.cache_lock("image"):
+        if not (target / "disk.raw").exists():
+            build(target)
     return target / "disk.raw"
 
 
