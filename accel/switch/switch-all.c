@@ -40,6 +40,8 @@ static const char *const switch_fixup_names[SWITCH_FIXUP__MAX] = {
     [SWITCH_FIXUP_GUEST_VALUES]     = "guest-values",
     [SWITCH_FIXUP_COALESCED_MMIO]   = "coalesced-mmio",
     [SWITCH_FIXUP_INTERRUPT_READY]  = "interrupt-ready",
+    [SWITCH_FIXUP_KVM_CLOCK]        = "kvm-clock",
+    [SWITCH_FIXUP_CPUID]            = "cpuid",
 };
 
 /* Parse x-omit; false and @errp set for an unknown name. */

@@ -34,6 +34,8 @@ typedef enum SwitchFixup {
     SWITCH_FIXUP_GUEST_VALUES,      /* C20: what TCG lets a guest write */
     SWITCH_FIXUP_COALESCED_MMIO,    /* E9: writes that KVM has kept */
     SWITCH_FIXUP_INTERRUPT_READY,   /* C6: what KVM_RUN said before a load */
+    SWITCH_FIXUP_KVM_CLOCK,         /* FINDINGS 3.4: its MSRs, set in TCG */
+    SWITCH_FIXUP_CPUID,             /* FINDINGS 3.6: KVM's table in TCG */
     SWITCH_FIXUP__MAX,
 } SwitchFixup;
 

@@ -32,10 +32,10 @@ def kvmclock():
                     guest.expect_laps(5)
 
 
-def kvmclock_stopped():
+def kvmclock_stopped(accel="kvm", options=""):
     """It stands still while the machine is stopped, and goes on from there."""
     need_kvm()
-    with Payload("clock64", "switch,initial=kvm", name="clock") as guest:
+    with Payload("clock64", f"switch,initial={accel}" + options, name="clock") as guest:
         machine = guest.machine
         guest.expect_laps(3)
         guest.tell("k")
@@ -48,6 +48,16 @@ def kvmclock_stopped():
             machine.switch(after)
             machine.cont()
             guest.expect_laps(20)
+
+
+def kvmclock_control():
+    """A negative control: KVM is not told where the guest has registered its clock in TCG."""
+    try:
+        kvmclock_stopped("tcg", ",read-back=off,x-omit=kvm-clock")
+    except Failure as error:
+        print(f"without kvm-clock: {error}")
+        return
+    raise Failure("kvm-clock was left out and clock64 noticed nothing")
 
 
 def pit():
@@ -94,4 +104,4 @@ def wall():
             guest.expect_laps(3)
 
 
-main({"wall": wall, "kvmclock": kvmclock, "kvmclock-stopped": kvmclock_stopped, "pit": pit})
+main({"wall": wall, "kvmclock": kvmclock, "kvmclock-control": kvmclock_control, "kvmclock-stopped": kvmclock_stopped, "pit": pit})

@@ -66,6 +66,9 @@ void x86_switch_init_cpuid(CPUState *cs, X86SwitchCPU *sc)
 {
     const int max = 256;
 
+    if (switch_omits(SWITCH_FIXUP_CPUID)) {
+        return;
+    }
     sc->cpuid = g_malloc0(sizeof(*sc->cpuid) +
                           max * sizeof(sc->cpuid->entries[0]));
     sc->cpuid->nent = max;

@@ -226,7 +226,8 @@ int x86_switch_import_kvmclock(CPUState *cs)
     uint64_t wall;
     int ret;
 
-    if (!(env->features[FEAT_KVM] & (CPUID_KVM_CLOCK | CPUID_KVM_CLOCK2))) {
+    if (!(env->features[FEAT_KVM] & (CPUID_KVM_CLOCK | CPUID_KVM_CLOCK2)) ||
+        switch_omits(SWITCH_FIXUP_KVM_CLOCK)) {
         return 0;
     }
     ret = x86_kvm_put_msr(cs, MSR_KVM_SYSTEM_TIME, env->system_time_msr) ?:
