@@ -37,6 +37,7 @@ static const struct {
     IOCTL(KVM_GET_XCRS),
     IOCTL(KVM_GET_XSAVE),
     IOCTL(KVM_GET_XSAVE2),
+    IOCTL(KVM_RUN),
     IOCTL(KVM_SET_DEBUGREGS),
     IOCTL(KVM_SET_DEVICE_ATTR),
     IOCTL(KVM_SET_GSI_ROUTING),
@@ -45,6 +46,7 @@ static const struct {
     IOCTL(KVM_SET_MSRS),
     IOCTL(KVM_SET_NESTED_STATE),
     IOCTL(KVM_SET_REGS),
+    IOCTL(KVM_SET_SIGNAL_MASK),
     IOCTL(KVM_SET_SREGS),
     IOCTL(KVM_SET_SREGS2),
     IOCTL(KVM_SET_USER_MEMORY_REGION),
@@ -101,7 +103,9 @@ int accel_switch_watched_ioctl(CPUState *cpu, int fd, unsigned long type,
         ret = ioctl(fd, type, arg);
     }
 
-    if (ret < 0) {
+    /* KVM_RUN: a signal, or INIT. */
+    if (ret < 0 &&
+        !(type == KVM_RUN && (errno == EINTR || errno == EAGAIN))) {
         keep_failure(cpu, type, errno, 0);
     } else if (type == KVM_SET_MSRS && ret < ((struct kvm_msrs *)arg)->nmsrs) {
         keep_failure(cpu, type, EINVAL,

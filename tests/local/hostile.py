@@ -5,4 +5,5 @@ from vas import hostile
 from vas.testing import main
 
 main({"registers": hostile.registers, "refusals": hostile.refusals, "fuzz": hostile.fuzz,
-      "fuzz-refusals": hostile.fuzz_refusals, "debugger": hostile.debugger})
+      "fuzz-refusals": hostile.fuzz_refusals, "debugger": hostile.debugger,
+      "without-tcg": hostile.without_tcg})

@@ -12,6 +12,7 @@ from vas.machine import MachineError
 from vas.screen import screen
 from vas.soak import soak
 from vas.testing import LONG, Failure, Payload, expect_equal, run_test, switch_must_wait
+from vas.ways import all_ways
 
 # payload: switches
 COUNTS = {"pae32": 200, "cross32": 20, "idle16": 200, "soak16": 60, "soak64": 60}
@@ -52,8 +53,23 @@ def refused_at_start(host, why, *arguments):
     raise Failure(f"qemu-system-x86_64 starts with {' '.join(arguments)}")
 
 
+def cpuid_control(host):
+    """A negative control: TCG computes CPUID by itself, and control64 must see that."""
+    way = all_ways()["control64"]
+    try:
+        with way.payload("switch,initial=kvm,x-omit=cpuid", 3, host,
+                         ["-device", "isa-accel-switch"]) as guest:
+            guest.finish()
+    except Failure as error:
+        print(f"without cpuid: {error}")
+        return
+    raise Failure("cpuid was left out and control64 noticed nothing")
+
+
 def payloads(deadline):
     with a_host(False, deadline) as host:
+        print("control64")
+        cpuid_control(host)
         print("told16")
         smm(host)
         # TCG's area for the state in SMM is that of 64 bits then, and KVM's that of 32.
@@ -68,6 +84,7 @@ def payloads(deadline):
         hostile.registers(host, xsave=True)
         hostile.fuzz(steps=200 if LONG else 20, host=host, xsave=True)
         hostile.from_kvm(host)
+        hostile.without_tcg(host)
         for payload, count in COUNTS.items():
             print(payload)
             soak(payload, count * (10 if LONG else 1), host=host, laps=3,

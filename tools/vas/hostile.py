@@ -11,7 +11,8 @@ import socket
 import tempfile
 
 from vas.machine import QMPError
-from vas.testing import LONG, Failure, Payload, expect_equal, gdb_command, need_kvm
+from vas.testing import (LONG, Failure, Payload, expect_equal, expect_error, gdb_command,
+                         need_kvm)
 
 STEPS = 5000 if LONG else 400
 GP = 13
@@ -30,6 +31,7 @@ REGISTERS = {
     "DR0": ("d", 0), "DR3": ("d", 3), "DR6": ("d", 6), "DR7": ("d", 7),
     "XCR0": ("x", 0), "MXCSR": ("m", 0),
     "GDT": ("g", 0), "IDT": ("i", 0),
+    "MISC_FEATURES_ENABLES": ("w", 0x140),
     "IA32_APIC_BASE": ("w", 0x1b), "IA32_SYSENTER_CS": ("w", 0x174),
     "IA32_SYSENTER_ESP": ("w", 0x175), "IA32_SYSENTER_EIP": ("w", 0x176),
     "IA32_MCG_STATUS": ("w", 0x17a), "IA32_MCG_CTL": ("w", 0x17b),
@@ -237,6 +239,20 @@ def from_kvm(host=None):
             restore(guest)
     if moved < len(BORDER) // 2:
         raise Failure(f"KVM has taken {moved} of {len(BORDER)} values only")
+
+
+def without_tcg(host=None):
+    """An MSR that KVM has and neither QEMU nor TCG knows: a guest that uses it stays in KVM."""
+    with hostile_guest(host=host, initial="kvm") as guest:
+        guest.expect_laps(3)
+        expect_equal("exception", None, write(guest, "MISC_FEATURES_ENABLES", "=", 1))
+        expect_error("the guest has set what TCG does not have: MSR 0x140 is 0x1, not 0x0",
+                     guest.machine.qmp, "switch-accel", {"accel": "tcg"})
+        expect_equal("accelerator", "kvm", guest.machine.accel())
+        guest.expect_laps(3)
+        restore(guest)
+        guest.machine.switch("tcg")
+        guest.expect_laps(3)
 
 
 def refusals():

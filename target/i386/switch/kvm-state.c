@@ -243,7 +243,6 @@ static void normalise_sregs(struct kvm_sregs2 *sregs)
 /* What XSTATE_BV does not have is in its initial state (SDM vol. 1, 13.6). */
 void x86_kvm_state_normalise_xsave(X86KVMState *s)
 {
-    uint64_t xcr0 = s->have & X86_KVM_XCRS ? s->xcrs.xcrs[0].value : -1;
     uint8_t *area = (uint8_t *)&s->xsave;
     X86LegacyXSaveArea *legacy = (X86LegacyXSaveArea *)area;
     X86XSaveHeader *header = (X86XSaveHeader *)(area + sizeof(*legacy));
@@ -264,7 +263,7 @@ void x86_kvm_state_normalise_xsave(X86KVMState *s)
     for (int i = XSTATE_YMM_BIT; i < XSAVE_STATE_AREA_COUNT; i++) {
         const ExtSaveArea *esa = &x86_ext_save_areas[i];
 
-        if (esa->offset && esa->size && !((used & xcr0) >> i & 1) &&
+        if (esa->offset && esa->size && !(used >> i & 1) &&
             esa->offset + esa->size <= sizeof(s->xsave)) {
             memset(area + esa->offset, 0, esa->size);
         }
@@ -383,6 +382,7 @@ static const Field fields[] = {
     STATE(EVENTS, events.nmi.masked),
     STATE(EVENTS, events.smi.smm), STATE(EVENTS, events.smi.pending),
     STATE(EVENTS, events.smi.smm_inside_nmi),
+    STATE(EVENTS, events.smi.latched_init),
     STATE(EVENTS, events.triple_fault.pending),
     STATE(DEBUGREGS, debugregs.db[0]), STATE(DEBUGREGS, debugregs.db[1]),
     STATE(DEBUGREGS, debugregs.db[2]), STATE(DEBUGREGS, debugregs.db[3]),

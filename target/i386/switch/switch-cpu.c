@@ -38,7 +38,8 @@ bool switch_arch_init_vcpu(CPUState *cs, Error **errp)
     X86SwitchCPU *sc = x86_switch_cpu(cs);
 
     x86_switch_init_cpuid(cs, sc);
-    return x86_switch_init_tsc(cs, sc, errp);
+    return x86_switch_init_msrs(cs, sc, errp) &&
+           x86_switch_init_tsc(cs, sc, errp);
 }
 
 static AccelCPUClass *x86_switch_accel_cpu_class(const char *name)
@@ -131,6 +132,7 @@ static bool x86_switch_cpu_realize(CPUState *cs, Error **errp)
     X86CPU *cpu = X86_CPU(cs);
 
     return x86_switch_check_features(cpu, errp) &&
+           x86_switch_check_tsc_khz(&cpu->env, errp) &&
            KVM_CPU_CLASS()->cpu_target_realize(cs, errp);
 }
 

@@ -15,23 +15,17 @@
 #define PDPTE_BITS (PG_PRESENT_MASK | PG_PWT_MASK | PG_PCD_MASK | \
                     PG_ADDRESS_MASK)
 
-/* Whether KVM has PDPTEs that the guest has changed in memory since (C11). */
-static bool pdptes_differ(CPUState *cs)
+bool x86_switch_pdptes_differ(CPUState *cs, uint64_t cr3, const uint64_t *held)
 {
-    CPUX86State *env = cpu_env(cs);
     uint64_t in_memory[4];
 
-    if (!kvm_enabled() || !env->pdptrs_valid ||
-        address_space_read(cs->as, env->cr[3] & 0xffffffe0,
-                           MEMTXATTRS_UNSPECIFIED, in_memory,
-                           sizeof(in_memory)) != MEMTX_OK) {
+    if (address_space_read(cs->as, cr3 & 0xffffffe0, MEMTXATTRS_UNSPECIFIED,
+                           in_memory, sizeof(in_memory)) != MEMTX_OK) {
         return false;
     }
     for (int i = 0; i < ARRAY_SIZE(in_memory); i++) {
-        uint64_t held = env->pdptrs[i];
-
-        if ((le64_to_cpu(in_memory[i]) ^ held) &
-            (held & PG_PRESENT_MASK ? PDPTE_BITS : PG_PRESENT_MASK)) {
+        if ((le64_to_cpu(in_memory[i]) ^ held[i]) &
+            (held[i] & PG_PRESENT_MASK ? PDPTE_BITS : PG_PRESENT_MASK)) {
             return true;
         }
     }
@@ -75,7 +69,8 @@ bool switch_arch_check(bool *passing, Error **errp)
                        " on until it unmasks it", cs->cpu_index);
             return false;
         }
-        if (pdptes_differ(cs)) {
+        if (kvm_enabled() && env->pdptrs_valid &&
+            x86_switch_pdptes_differ(cs, env->cr[3], env->pdptrs)) {
             /* TCG would go by those in memory at once (C11) */
             error_setg(errp, "vCPU %d has page directory pointers (PDPTEs)"
                        " that are others in memory by now, and must run on"
@@ -135,10 +130,15 @@ static bool export_vcpu(CPUState *cs, Error **errp)
     int smi = cs->interrupt_request & CPU_INTERRUPT_SMI;
     int ret;
 
+    sc->taking_msrs = true;
     ret = kvm_arch_get_registers(cs, errp);
+    sc->taking_msrs = false;
     cs->interrupt_request |= smi;
     if (ret < 0) {
         error_prepend(errp, "vCPU %d: ", cs->cpu_index);
+        return false;
+    }
+    if (!x86_switch_check_msrs(cs, sc, errp)) {
         return false;
     }
     ret = kvm_vcpu_ioctl(cs, KVM_GET_VCPU_EVENTS, &events);

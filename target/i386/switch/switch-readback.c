@@ -13,7 +13,12 @@
 
 void switch_arch_saw_ioctl(CPUState *cs, unsigned long type, const void *arg)
 {
-    x86_kvm_state_saw(&x86_switch_cpu(cs)->put, type, arg);
+    X86SwitchCPU *sc = x86_switch_cpu(cs);
+
+    if (type == KVM_GET_MSRS && sc->taking_msrs) {
+        x86_switch_took_msrs(sc, arg);
+    }
+    x86_kvm_state_saw(&sc->put, type, arg);
 }
 
 void x86_switch_forget_puts(X86SwitchCPU *sc)
@@ -37,6 +42,13 @@ bool x86_switch_read_back(CPUState *cs, Error **errp)
     if (held->tsc_offset != put->tsc_offset &&
         x86_switch_tsc_offset_moves(cs)) {
         held->have &= ~X86_KVM_TSC_OFFSET;
+    }
+    if (held->have & X86_KVM_PDPTRS &&
+        x86_switch_pdptes_differ(cs, held->sregs.cr3, held->sregs.pdptrs)) {
+        /* KVM_SET_SREGS says nothing of those that it does not take. */
+        error_setg(errp, "vCPU %d: KVM has not taken the page directory"
+                   " pointers (PDPTEs) from memory", cs->cpu_index);
+        return false;
     }
     x86_kvm_state_normalise(put);
     x86_kvm_state_normalise(held);

@@ -41,37 +41,13 @@ static const struct {
     { MSR_MC0_CTL, 4 * MCE_BANKS_DEF },
 };
 
-/* Have @all name MSR @index, if it can be read and is not there yet. */
-static void add_msr(CPUState *cs, X86KVMState *all, uint32_t index)
-{
-    uint64_t value;
-
-    for (int i = 0; i < all->nmsrs; i++) {
-        if (all->msrs[i].index == index) {
-            return;
-        }
-    }
-    if (all->nmsrs < X86_KVM_MSRS_MAX &&
-        x86_kvm_get_msr(cs, index, &value) == 0) {
-        all->msrs[all->nmsrs++].index = index;
-    }
-}
-
 /* What there is to get of a vCPU, and of its MSRs all that can be read */
 static const X86KVMState *everything(CPUState *cs, Error **errp)
 {
     static X86KVMState *all;
-    struct {
-        struct kvm_msr_list list;
-        uint32_t indices[X86_KVM_MSRS_MAX];
-    } found = { .list.nmsrs = X86_KVM_MSRS_MAX };
 
     if (all) {
         return all;
-    }
-    if (kvm_ioctl(kvm_state, KVM_GET_MSR_INDEX_LIST, &found) < 0) {
-        error_setg(errp, "KVM_GET_MSR_INDEX_LIST failed");
-        return NULL;
     }
     all = g_new0(X86KVMState, 1);
     all->have = X86_KVM_REGS | X86_KVM_SREGS | X86_KVM_XSAVE | X86_KVM_EVENTS |
@@ -84,11 +60,12 @@ static const X86KVMState *everything(CPUState *cs, Error **errp)
     }
     for (int i = 0; i < ARRAY_SIZE(unlisted_msrs); i++) {
         for (int j = 0; j < unlisted_msrs[i].count; j++) {
-            add_msr(cs, all, unlisted_msrs[i].index + j);
+            x86_kvm_add_msr(cs, all, unlisted_msrs[i].index + j);
         }
     }
-    for (int i = 0; i < found.list.nmsrs; i++) {
-        add_msr(cs, all, found.list.indices[i]);
+    if (x86_kvm_add_listed_msrs(cs, all) < 0) {
+        error_setg(errp, "KVM_GET_MSR_INDEX_LIST failed");
+        g_clear_pointer(&all, g_free);
     }
     return all;
 }
@@ -458,9 +435,11 @@ static char *diff_vmsd(const VMStateDescription *vmsd, void *live,
         }
     }
     for (; sub && *sub; sub++) {
+        bool (*needed)(void *opaque) = (*sub)->needed;
         char *diff = NULL;
 
-        if (!(*sub)->needed || (*sub)->needed(live)) {
+        /* What was needed before and is not now has been lost. */
+        if (!needed || needed(live) || needed((void *)before)) {
             diff = diff_vmsd(*sub, live, before, after);
         }
         if (diff) {

@@ -11,6 +11,18 @@
 #include "accel/kvm/kvm-cpus.h"
 #include "x86-switch.h"
 
+/* What gives KVM back what it had is not made to fail by a test. */
+static int put_back(CPUState *cs, unsigned long type, void *arg)
+{
+    bool watching = accel_switch_watching;
+    int ret;
+
+    accel_switch_watching = false;
+    ret = kvm_vcpu_ioctl(cs, type, arg);
+    accel_switch_watching = watching;
+    return ret;
+}
+
 /*
  * Have KVM_RUN find a signal pending: it does what it does on its way into
  * the guest, and goes back.  (kvm_run.immediate_exit would end it before it
@@ -36,7 +48,7 @@ static int enter_with_signal(CPUState *cs, int (*enter)(CPUState *cs))
         qatomic_set(&cs->exit_request, 0);
         qatomic_set(&cs->kvm_run->immediate_exit, 0);
         ret = enter(cs);
-        kvm_vcpu_ioctl(cs, KVM_SET_SIGNAL_MASK, NULL);
+        put_back(cs, KVM_SET_SIGNAL_MASK, NULL);
     }
     pthread_sigmask(SIG_SETMASK, &usual, NULL);
     return ret;
@@ -81,6 +93,13 @@ static int set_mp_state(CPUState *cs, uint32_t state)
     return kvm_vcpu_ioctl(cs, KVM_SET_MP_STATE, &mp_state);
 }
 
+static int put_back_mp_state(CPUState *cs, uint32_t state)
+{
+    struct kvm_mp_state mp_state = { .mp_state = state };
+
+    return put_back(cs, KVM_SET_MP_STATE, &mp_state);
+}
+
 static int get_mp_state(CPUState *cs, uint32_t *state)
 {
     struct kvm_mp_state mp_state;
@@ -97,15 +116,13 @@ typedef struct TakeTimer {
 
 /*
  * A vCPU that is halted executes nothing, whatever KVM it is, but KVM looks
- * at its timer.  As a fault injected here would leave it halted, none is.
+ * at its timer.
  */
 static void take_timer(CPUState *cs, run_on_cpu_data data)
 {
     TakeTimer *t = data.host_ptr;
-    bool watching = accel_switch_watching;
     uint32_t state, after = KVM_MP_STATE_HALTED;
 
-    accel_switch_watching = false;
     t->ret = get_mp_state(cs, &state);
     if (t->ret == 0 &&
         (state == KVM_MP_STATE_RUNNABLE || state == KVM_MP_STATE_HALTED)) {
@@ -114,11 +131,10 @@ static void take_timer(CPUState *cs, run_on_cpu_data data)
             t->ret = enter_with_signal(cs, kvm_run_ioctl) ?:
                      get_mp_state(cs, &after);
             /* A halted one is woken by what is in IRR, but not here. */
-            t->ret = set_mp_state(cs, state) ?: t->ret;
+            t->ret = put_back_mp_state(cs, state) ?: t->ret;
         }
     }
     t->was_runnable = after == KVM_MP_STATE_RUNNABLE;
-    accel_switch_watching = watching;
 }
 
 int x86_switch_take_lapic_timer(CPUState *cs, bool *was_runnable)
@@ -151,7 +167,7 @@ typedef struct CatchUp {
 static int enter_undisturbed(CPUState *cs, const struct kvm_vcpu_events *events,
                              uint32_t state)
 {
-    struct kvm_vcpu_events held = *events;
+    struct kvm_vcpu_events held = *events, before = *events;
     int ret, restored;
 
     held.flags |= KVM_VCPUEVENT_VALID_SHADOW;
@@ -160,21 +176,18 @@ static int enter_undisturbed(CPUState *cs, const struct kvm_vcpu_events *events,
     ret = kvm_vcpu_ioctl(cs, KVM_SET_VCPU_EVENTS, &held) ?:
           set_mp_state(cs, KVM_MP_STATE_RUNNABLE) ?:
           enter_with_signal(cs, kvm_run_ioctl);
-    restored = kvm_vcpu_ioctl(cs, KVM_SET_VCPU_EVENTS, events);
-    return set_mp_state(cs, state) ?: restored ?: ret;
+    restored = put_back(cs, KVM_SET_VCPU_EVENTS, &before);
+    return put_back_mp_state(cs, state) ?: restored ?: ret;
 }
 
-/* As above, a fault injected here would leave it in a state not its own. */
 static void catch_up_tsc(CPUState *cs, run_on_cpu_data data)
 {
     CatchUp *c = data.host_ptr;
-    bool watching = accel_switch_watching;
     int64_t last, last_read_at, read_at = 0;
     struct kvm_vcpu_events events;
     uint32_t state;
     int tries = 1;
 
-    accel_switch_watching = false;
     c->ret = get_mp_state(cs, &state) ?:
              kvm_vcpu_ioctl(cs, KVM_GET_VCPU_EVENTS, &events);
     if (may_enter(cs) && !events.smi.pending) {
@@ -193,7 +206,6 @@ static void catch_up_tsc(CPUState *cs, run_on_cpu_data data)
             break;
         }
     }
-    accel_switch_watching = watching;
 }
 
 int x86_switch_catch_up_tsc(CPUState *cs, int64_t *offset)

@@ -48,20 +48,23 @@ static bool x86_switch_tsc_stands_still(CPUState *cs)
            x86_kvm_get_msr(cs, MSR_IA32_TSC, &tsc) == 0 && tsc == offset;
 }
 
-bool x86_switch_init_tsc(CPUState *cs, X86SwitchCPU *sc, Error **errp)
+bool x86_switch_check_tsc_khz(const CPUX86State *env, Error **errp)
 {
-    CPUX86State *env = cpu_env(cs);
-    int vm_khz = kvm_vm_ioctl(kvm_state, KVM_GET_TSC_KHZ);
-
-    /* Linux 5.16 and later; before, the MSR itself must do. */
-    sc->has_tsc_offset_attr =
-        x86_switch_tsc_attr(cs, KVM_HAS_DEVICE_ATTR, NULL) == 0;
-
-    if (env->user_tsc_khz && env->user_tsc_khz != vm_khz) {
+    if (env->user_tsc_khz &&
+        env->user_tsc_khz != kvm_vm_ioctl(kvm_state, KVM_GET_TSC_KHZ)) {
         error_setg(errp, "-accel switch does not work with TSC scaling"
                    " (tsc-frequency=)");
         return false;
     }
+    return true;
+}
+
+bool x86_switch_init_tsc(CPUState *cs, X86SwitchCPU *sc, Error **errp)
+{
+    /* Linux 5.16 and later; before, the MSR itself must do. */
+    sc->has_tsc_offset_attr =
+        x86_switch_tsc_attr(cs, KVM_HAS_DEVICE_ATTR, NULL) == 0;
+
     if (sc->has_tsc_offset_attr && x86_switch_tsc_stands_still(cs)) {
         error_setg(errp, "this host's KVM miscounts its guests' TSC, as the"
                    " TSC's frequency was measured anew since KVM was loaded:"

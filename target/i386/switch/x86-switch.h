@@ -37,6 +37,10 @@ typedef struct X86SwitchCPU {
     /* What KVM was given; constant. */
     struct kvm_cpuid2 *cpuid;
 
+    /* As KVM began with them, but for those that QEMU takes at an export. */
+    X86KVMState *other_msrs;
+    bool taking_msrs;
+
     /* Between export and convert. */
     bool interrupt_shadow;
     uint32_t lapic_tmcct;
@@ -68,6 +72,10 @@ static inline APICCommonState *x86_switch_lapic(X86CPU *cpu)
 /* switch-convert.c: one vCPU's registers */
 void x86_switch_convert_to_tcg(X86CPU *cpu, X86SwitchCPU *sc);
 void x86_switch_convert_to_kvm(X86CPU *cpu, X86SwitchCPU *sc);
+
+/* switch-export.c: whether the four that KVM has @held are not in memory (C11) */
+bool x86_switch_pdptes_differ(CPUState *cs, uint64_t cr3,
+                              const uint64_t *held);
 
 /* switch-lapic.c */
 
@@ -102,6 +110,19 @@ int x86_switch_take_lapic_timer(CPUState *cs, bool *was_runnable);
  * or a negative errno.
  */
 int x86_switch_catch_up_tsc(CPUState *cs, int64_t *offset);
+
+/* switch-msrs.c */
+
+/* Have @s name MSR @index, if it can be read and is not there yet. */
+void x86_kvm_add_msr(CPUState *cs, X86KVMState *s, uint32_t index);
+/* All that this KVM lists.  0 or a negative errno. */
+int x86_kvm_add_listed_msrs(CPUState *cs, X86KVMState *s);
+/* Called by the vCPU's thread once, before the guest runs */
+bool x86_switch_init_msrs(CPUState *cs, X86SwitchCPU *sc, Error **errp);
+/* QEMU has taken them into CPUX86State. */
+void x86_switch_took_msrs(X86SwitchCPU *sc, const struct kvm_msrs *taken);
+/* At an export: refuse if the guest has set one of the others. */
+bool x86_switch_check_msrs(CPUState *cs, X86SwitchCPU *sc, Error **errp);
 
 /* switch-readback.c */
 void x86_switch_forget_puts(X86SwitchCPU *sc);
@@ -145,6 +166,8 @@ void x86_switch_init_tsc_load(void);
 void x86_switch_forget_tsc(void);
 /* Before the TSC is looked at: a load may have brought another one. */
 void x86_switch_use_loaded_tsc(void);
+/* At realize: refuse a frequency that is not the host's. */
+bool x86_switch_check_tsc_khz(const CPUX86State *env, Error **errp);
 bool x86_switch_init_tsc(CPUState *cs, X86SwitchCPU *sc, Error **errp);
 
 /* switch-kvmclock.c */
