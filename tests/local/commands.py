@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The front door's commands that measure, and what they write for scripts."""
+"""The front door's commands that need no rig, and what they write for scripts."""
 
+import contextlib
 import json
 import os
 import tempfile
 import xml.etree.ElementTree
 
+from vas import paths
+from vas.machine import Machine
 from vas.testing import Failure, expect_equal, main, need_kvm, run_command
 
 
@@ -40,4 +43,21 @@ def soak():
         expect_equal("picture", "svg", root.tag.split("}")[-1])
 
 
-main({"bench": bench, "soak": soak})
+def refused():
+    """What can't be written is said before anything runs."""
+    for command in (["demo"], ["bench", "downtime"], ["soak"]):
+        said = run_command(*command, "--json", "/nowhere/at-all", status=2, errors=True)
+        if "/nowhere/at-all: No such file or directory" not in said:
+            raise Failure(f"{command}: {said}")
+
+
+def qemu():
+    """./vas qemu-... finds its firmware."""
+    for target in ("i386", "x86_64"):
+        machine = Machine([f"qemu-{target}", "-nodefaults", "-accel", "tcg"], debugcon=0x402,
+                          binary=os.path.join(paths.TOP, "vas"), name="commands")
+        with contextlib.closing(machine):
+            machine.debugcon.expect("SeaBIOS", 30)
+
+
+main({"bench": bench, "soak": soak, "refused": refused, "qemu": qemu})

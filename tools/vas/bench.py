@@ -13,7 +13,7 @@ import statistics
 import sys
 import time
 
-from vas import check
+from vas import check, paths
 from vas.host import HostError
 from vas.machine import MachineError, QMPError
 from vas.testing import Failure, Payload, Skip, need_kvm
@@ -99,7 +99,8 @@ def main(argv):
                                   description=__doc__)
     command.add_argument("--count", type=int, default=500, metavar="N",
                          help="switches in each direction (500)")
-    command.add_argument("--json", metavar="FILE", help="write the numbers to FILE")
+    command.add_argument("--json", metavar="FILE", type=paths.output_file,
+                         help="write the numbers to FILE")
     command.set_defaults(function=downtime)
     arguments = parser.parse_args(argv)
     try:

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 
-from vas import debs, image, kvmprobe, rigtree
+from vas import debs, image, kvmprobe, paths, rigtree
 from vas.debian import Guest, disk_arguments
 from vas.host import HostError, LocalHost
 from vas.machine import Machine, MachineError
@@ -107,7 +107,8 @@ def main():
     parser = argparse.ArgumentParser(
         prog="vas demo", description="Boot Debian i386 under KVM, start work in it that checks "
         "itself, switch KVM→TCG→KVM while it runs, shut down, and print each switch.")
-    parser.add_argument("--json", metavar="FILE", help="write the result there, too")
+    parser.add_argument("--json", metavar="FILE", type=paths.output_file,
+                        help="write the result there, too")
     parser.add_argument("--smp", type=int, default=1, metavar="N", help="the guest's CPUs (1)")
     parser.add_argument("--pairs", type=int, default=10, metavar="N",
                         help="how often there and back (10)")
@@ -121,6 +122,8 @@ def main():
     except (image.ImageError, debs.DebError, HostError, MachineError, QMPError,
             rigtree.RigError) as error:
         sys.exit(f"vas demo: {error}")
+    except KeyboardInterrupt:
+        sys.exit("vas demo: interrupted")
     print(table(result))
     if args.json:
         with open(args.json, "w", encoding="utf-8") as out:

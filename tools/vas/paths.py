@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Where things are in this clone."""
 
+import argparse
 import os
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -21,3 +22,12 @@ def qemu(target):
 def guest(name):
     """A built bare-metal payload of tests/guest."""
     return os.path.join(GUEST, name)
+
+
+def output_file(name):
+    """A type for argparse: the name of a file that can be written, which is found out at once."""
+    try:
+        with open(name, "a", encoding="utf-8"):
+            return name
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{name}: {error.strerror}") from error

@@ -12,7 +12,7 @@ import statistics
 import sys
 import time
 
-from vas import check, debs, image, kvmprobe, soakdebian, soakreport
+from vas import check, debs, image, kvmprobe, paths, soakdebian, soakreport
 from vas.host import HostError, LocalHost
 from vas.machine import MachineError, QMPError
 from vas.rig import Rig, RigHost, end_in_order
@@ -116,8 +116,10 @@ def main(argv):
                         help="of the random delays between switches")
     parser.add_argument("--rig", action="store_true",
                         help="debian: in the rig, even if this machine's KVM would do")
-    parser.add_argument("--json", metavar="FILE", help="write the figures to FILE")
-    parser.add_argument("--svg", metavar="FILE", help="draw the downtimes into FILE")
+    parser.add_argument("--json", metavar="FILE", type=paths.output_file,
+                        help="write the figures to FILE")
+    parser.add_argument("--svg", metavar="FILE", type=paths.output_file,
+                        help="draw the downtimes into FILE")
     arguments = parser.parse_args(argv)
     end_in_order()
     try:

@@ -156,7 +156,8 @@ def meson(folder, work):
         _write_sums(cache, [name])
     package = glob.glob(os.path.join(cache, "meson_*.deb"))[0]
     shutil.rmtree(folder, ignore_errors=True)
-    subprocess.run(["dpkg-deb", "-x", package, folder], check=True)
+    if subprocess.run(["dpkg-deb", "-x", package, folder], check=False).returncode:
+        raise AptError(f"{package} could not be unpacked: see dpkg-deb's message above")
     if _meson_version(own) < MESON_WANTED:
         raise AptError(f"the meson of {package} is older than 1.5 or does not run")
 

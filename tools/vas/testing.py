@@ -122,11 +122,15 @@ def gdb_command(connection, command):
     return re.search(rb"\$([^#]*)#", answer).group(1)
 
 
-def run_command(module, *arguments, status=0, timeout=280, folder=None):
-    """A command, as ./vas runs it, in @folder; returns what it prints, and it must end with @status."""
+def run_command(module, *arguments, status=0, timeout=280, folder=None, errors=False):
+    """
+    A command, as ./vas runs it, in @folder; returns what it prints, with its @errors if they are
+    asked for, and it must end with @status.
+    """
     result = subprocess.run([sys.executable, "-m", f"vas.{module}", *arguments], cwd=folder,
                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
-                            timeout=timeout, check=False)
+                            stderr=subprocess.STDOUT if errors else None, timeout=timeout,
+                            check=False)
     print(result.stdout)
     expect_equal(f"exit status of {module}", status, result.returncode)
     return result.stdout

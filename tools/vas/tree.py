@@ -109,7 +109,9 @@ class Tree:
             # The copy's record is written last: a copy that was cut short is made anew.
             if os.path.exists(self._record_path):
                 os.unlink(self._record_path)
-            subprocess.run(["cp", "-a", "--reflink=auto", self._pristine, self._src], check=True)
+            if subprocess.run(["cp", "-a", "--reflink=auto", self._pristine, self._src],
+                              check=False).returncode:
+                raise TreeError("the source could not be copied: see cp's message above")
             self._record = {"source": source, "overlay": [], "patched": {}}
             self._write_record()
         # In this order: a hook may need the overlay's file, and a file that is taken out of the
