@@ -80,6 +80,8 @@ void ap_main(void)
             sleeps++;
             asm volatile("sti; hlt; cli" : : : "memory");
         } else {
+            /* What is to end a HLT comes here if an SMI has ended it. */
+            asm volatile("sti; nop; cli" : : : "memory");
             laps_of_ap++;
             wrong |= changed_registers();
         }

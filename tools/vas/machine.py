@@ -85,6 +85,8 @@ class Console:
                 # Short waits: a QEMU in the rig may die without its connection's being closed.
                 self._changed.wait(min(left, 1.0))
                 if not self._alive():
+                    # What it has written last may still be on its way.
+                    self._changed.wait_for(lambda: self._ended, 5)
                     self._ended = True
 
     def skip(self):
