@@ -19,6 +19,7 @@ from vas.testing import LONG, Failure, Payload, at_monitor, main, make_qcow2, ne
 
 SECONDS = 120 if LONG else 5
 ANSWER = 90
+LEAST = 10
 OURS = ("switch-accel", "switch_accel", "x-accel-roundtrip", "x_accel_roundtrip")
 # A paravirtual KVM can't go on from the TSC of a snapshot.
 NO_OFFSET = "tsc_offset is 0x0,"
@@ -45,9 +46,16 @@ class Client(threading.Thread):
         self.refused = {}
         self.failure = None
 
+    def keys(self):
+        """What it does, as in self.done."""
+        return {arguments.get("command-line", command) for command, arguments in self._commands}
+
     def _one(self):
         command, arguments = self._generator.choice(self._commands)
         key = arguments.get("command-line", command)
+        if "ACCEL" in key:
+            accel = self._qmp.execute("query-accel", {}, ANSWER)["active"]
+            arguments = {"command-line": key.replace("ACCEL", accel)}
         try:
             answer = self._qmp.execute(command, arguments, ANSWER)
             # The human monitor's errors come as text.
@@ -99,12 +107,13 @@ DEVICES = [("device_add", {"driver": "usb-tablet", "id": "tablet"}),
 def saving_commands(folder, snapshots):
     """
     Snapshots or migration: a snapshot of the other accelerator can't be loaded, and QEMU aborts if
-    it then is to migrate what it has not loaded (restore-vm -> finish-migrate).
+    it then is to migrate what it has not loaded (restore-vm -> finish-migrate).  One of the same is
+    named after it, but a switch may come before it is loaded.
     """
     commands = [("system_reset", {}), ("screendump", {"filename": f"{folder}/screen.ppm"}),
                 ("cont", {})]
     if snapshots:
-        return commands + [human("savevm one"), human("loadvm one")]
+        return commands + [human("savevm ACCEL"), human("loadvm ACCEL")]
     return commands + [("migrate", {"uri": f"file:{folder}/stream"}), ("migrate_cancel", {}),
                        ("query-migrate", {})]
 
@@ -245,6 +254,17 @@ def run(guest, folder, snapshots, seed):
                 raise client.failure
         if failures:
             raise failures[0]
+        done = {key for client in threads for key, count in client.done.items() if count}
+        missing = {key for client in threads for key in client.keys()} - done
+        switches = machine.qmp("query-accel")["switches"]
+        print(f"{switches} switches")
+        if snapshots:
+            # With NO_OFFSET there may be none after the first load.
+            missing -= set(OURS)
+        elif switches < LEAST:
+            raise Failure(f"{switches} switches, not {LEAST}")
+        if missing:
+            raise Failure(f"never done: {', '.join(sorted(missing))}")
         settle(machine, guest, snapshots)
         if "ERROR" in machine.debugcon.text():
             raise Failure("the payload says: "

@@ -327,9 +327,9 @@ def incoming():
     need_kvm()
     with Machine([*payload_arguments("soak64", SWITCH), "-incoming", "defer"], start=False,
                  name="states") as machine:
-        expect_error("can't switch", machine.qmp, "switch-accel", {"accel": "tcg"})
-        if not machine.qmp("query-accel")["blockers"]:
-            raise Failure("query-accel names no blocker")
+        why = "the guest is still to come in by migration (-incoming)"
+        expect_error(why, machine.qmp, "switch-accel", {"accel": "tcg"})
+        expect_equal("blockers", [why], machine.qmp("query-accel")["blockers"])
         expect_untouched(machine)
 
 
@@ -618,6 +618,55 @@ def shut_down():
         expect_untouched(machine)
 
 
+def panicked():
+    """A guest that has panicked, as -action panic=pause keeps it."""
+    with switchable(arguments=["-device", "pvpanic", "-action", "panic=pause"]) as guest:
+        machine = guest.machine
+        guest.expect_laps(3)
+        expect_equal("HMP's answer", "", machine.hmp("o /b 0x505 1"))
+        machine.wait_event("GUEST_PANICKED", 20)
+        expect_error("the guest has panicked", machine.qmp, "switch-accel", {"accel": "tcg"})
+        expect_untouched(machine)
+        machine.qmp("system_reset")
+        machine.cont()
+        machine.switch("tcg")
+        guest.expect_laps(3)
+
+
+def suspended():
+    """A guest in ACPI's S3 is switched, sleeps on, and wakes up."""
+    with switchable() as guest:
+        machine = guest.machine
+        for switches, accel in enumerate(("tcg", "kvm"), 1):
+            guest.expect_laps(3)
+            # The PIIX4's power management at 0xb000, as firmware has it, and SLP_EN with S3.
+            for write in ("/w 0xcf8 0x80000b40", "/w 0xcfc 0xb001", "/w 0xcf8 0x80000b80",
+                          "/b 0xcfc 1", "/h 0xb004 0x2400"):
+                expect_equal("HMP's answer", "", machine.hmp("o " + write))
+            machine.wait_event("SUSPEND", 20)
+            machine.switch(accel)
+            expect_equal("status", "suspended", status(machine))
+            expect_untouched(machine, accel, switches)
+            machine.qmp("system_wakeup")
+            machine.debugcon.expect("soak64\n", 20)
+
+
+def properties():
+    """The options of both accelerators can be given, and reach them."""
+    with switchable(SWITCH + ",kernel-irqchip=split,tb-size=24,kvm-shadow-mem=1048576") as guest:
+        machine = guest.machine
+        machine.switch("tcg")
+        guest.expect_laps(3)
+        size = re.search(r"gen code size +\d+/(\d+)", machine.hmp("info jit"))
+        # What is not for code is a guard page or so.
+        expect_equal("tb-size in MiB", 24, round(int(size.group(1)) / 2 ** 20))
+        machine.switch("kvm")
+        guest.expect_laps(3)
+    said = refusal([], SWITCH + ",tb-size=few")
+    if "tb-size" not in (said or ""):
+        raise Failure(f"tb-size=few: {said}")
+
+
 def reset():
     """A reset in each accelerator: the payload begins again and finds nothing wrong."""
     with switchable() as guest:
@@ -638,8 +687,11 @@ REFUSED = [
     ([*Q35, "-device", "intel-iommu"], "does not work with device 'intel-iommu'"),
     ([*Q35, "-device", "amd-iommu"], "does not work with device 'amd-iommu'"),
     ([*Q35, "-device", "virtio-iommu-pci"], "does not work with device 'virtio-iommu-device'"),
-    (["-cpu", "qemu64,tsc-frequency=1000000000"], "TSC frequency"),
+    (["-cpu", "qemu64,tsc-frequency=1000000000"],
+     "does not work with TSC scaling (tsc-frequency=)"),
     (["-cpu", "qemu64,hv-relaxed=on"], "does not work with Hyper-V enlightenments (hv-*)"),
+    (["-cpu", "qemu64,hv-passthrough=on"],
+     "does not work with Hyper-V enlightenments (hv-*)"),
     (["-cpu", "qemu64,pmu=on"], "does not work with a PMU (pmu=on)"),
     (["-global", "apic-common.vapic=on"], "does not work with kvmvapic (apic-common.vapic=on)"),
     (["-cpu", "486"], "does not work with a CPU without 'apic'"),
@@ -669,10 +721,10 @@ def ivshmem_server(path):
     threading.Thread(target=serve, daemon=True).start()
 
 
-def refusal(arguments):
+def refusal(arguments, accel=SWITCH):
     """What QEMU says when it ends at the start, or None."""
     try:
-        with Machine(["-m", "64", "-nodefaults", "-accel", SWITCH, *arguments], name="states",
+        with Machine(["-m", "64", "-nodefaults", "-accel", accel, *arguments], name="states",
                      start=False) as machine:
             print(f"{' '.join(arguments)}: accepted ({status(machine)})")
     except MachineError as error:
@@ -720,6 +772,7 @@ CASES = {"surface": surface, "same": same, "unknown": unknown, "plain": plain,
          "port": port, "null-segment": null_segment, "ferr": ferr, "coalesced": coalesced,
          "coalesced-control": coalesced_control, "screen": screen_shown,
          "foreign-features": foreign_features, "unplug": unplug, "shut-down": shut_down,
+         "panicked": panicked, "suspended": suspended, "properties": properties,
          "reset": reset, "options": options, "streams": streams, "debugger": debugger}
 
 main(CASES)

@@ -1,13 +1,19 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
-The front door's commands that use the rig, as ./vas runs them: the demo, and any command in the rig.
+The front door's commands that use the rig, as ./vas runs them: the demo, the shell, and any command.
 """
 
 import argparse
 import json
 import os
+import pty
+import re
+import select
+import subprocess
+import sys
 import tempfile
+import time
 
 from rigtest import seconds
 from vas.testing import Failure, expect_equal, run_command, run_test
@@ -48,12 +54,40 @@ def rig(folder, timeout):
         expect_equal("the file that came out", "FORTY-TWO\n", file.read())
 
 
+def expect_at(terminal, pattern, timeout):
+    """What the program at the other end of @terminal writes, until the @pattern comes."""
+    until = time.monotonic() + timeout
+    said = b""
+    while not re.search(pattern, said):
+        if not select.select([terminal], [], [], max(0, until - time.monotonic()))[0]:
+            raise Failure(f"{pattern} did not come within {timeout} s: {said[-200:]}")
+        said += os.read(terminal, 4096)
+
+
+def shell(_, timeout):
+    """./vas shell on a terminal: the guest's console, the monitor one key away, a switch, the end."""
+    person, terminal = pty.openpty()
+    with subprocess.Popen([sys.executable, "-m", "vas.shell"], stdin=terminal, stdout=terminal,
+                          stderr=terminal, start_new_session=True) as process:
+        try:
+            expect_at(person, b"GRUB", timeout)
+            for typed, pattern in ((b"\x01c", rb"\(qemu\)"), (b"info accel\n", rb"active: kvm"),
+                                   (b"switch_accel\n", rb"\(qemu\)"),
+                                   (b"info accel\n", rb"active: tcg")):
+                os.write(person, typed)
+                expect_at(person, pattern, 60)
+            os.write(person, b"\x01x")
+            expect_equal("status", 0, process.wait(60))
+        finally:
+            process.terminate()
+
+
 def test(args):
     with tempfile.TemporaryDirectory() as folder:
-        {"demo": demo, "rig": rig}[args.command](folder, args.deadline)
+        {"demo": demo, "rig": rig, "shell": shell}[args.command](folder, args.deadline)
 
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("command", choices=["demo", "rig"])
+parser.add_argument("command", choices=["demo", "rig", "shell"])
 parser.add_argument("--deadline", type=seconds, default=300)
 run_test(test, parser.parse_args())

@@ -3,8 +3,8 @@
 """
 A Debian i386's devices at work while it is switched: disks at IDE, AHCI, virtio-blk and virtio-scsi,
 the latter two with an iothread each, written and read with requests in flight; frames between an
-e1000 and a virtio-net; a USB tablet.  Each byte, frame and click comes once and in order.  And a
-balloon, which takes memory in one window and gives it back in the next.
+e1000 and a virtio-net; a USB tablet; a PS/2 keyboard.  Each byte, frame, click and key comes once
+and in order.  And a balloon, which takes memory in one window and gives it back in the next.
 """
 
 import re
@@ -31,8 +31,8 @@ OTHERS = ["-netdev", "hubport,id=end0,hubid=0", "-device", "e1000,netdev=end0,ro
 MIB = 1 << 20
 # What the balloon leaves of the guest's memory, in turn.
 MEMORY = (200 * MIB, 256 * MIB)
-# EV_ABS with ABS_X, and EV_KEY with BTN_LEFT, as od shows a struct input_event's end.
-MOVE, BUTTON = "00000003", "01100001"
+# EV_ABS with ABS_X, EV_KEY with BTN_LEFT and with KEY_A, as od shows a struct input_event's end.
+MOVE, BUTTON, KEY = "00000003", "01100001", "001e0001"
 
 
 def device_arguments(host, disk, scratch):
@@ -62,7 +62,7 @@ def msix_interrupts(guest):
 
 
 class Clicks:
-    """A tablet that is moved to the right, its button pressed and released in turn."""
+    """A tablet that is moved to the right, its button and a key pressed and released in turn."""
 
     def __init__(self, guest):
         self._guest = guest
@@ -76,20 +76,26 @@ class Clicks:
         """Each is waited for, as the tablet keeps a few only."""
         for _ in range(count):
             self._sent += 1
-            position = self.position(self._sent)
+            position, down = self.position(self._sent), self._sent % 2 == 1
             self._guest.machine.qmp("input-send-event", {"events": [
                 {"type": "abs", "data": {"axis": "x", "value": position}},
-                {"type": "btn", "data": {"button": "left", "down": self._sent % 2 == 1}}]})
+                {"type": "btn", "data": {"button": "left", "down": down}}]})
             self._guest.expect(f"{MOVE} {position:08x}", 60)
+            self._guest.machine.qmp("input-send-event", {"events": [
+                {"type": "key", "data": {"key": {"type": "qcode", "data": "a"}, "down": down}}]})
+            self._guest.expect(f"{KEY} {down:08x}", 60)
 
     def check(self, text):
         """@text is all that the guest has read."""
         moves = [int(value, 16) for value in re.findall(MOVE + " ([0-9a-f]{8})", text)]
-        buttons = [int(value, 16) for value in re.findall(BUTTON + " ([0-9a-f]{8})", text)]
         numbers = range(1, self._sent + 1)
-        if moves != [self.position(n) for n in numbers] or buttons != [n % 2 for n in numbers]:
-            raise Failure(f"{self._sent} clicks, the guest read {moves} and {buttons}")
-        say(f"{self._sent} clicks")
+        if moves != [self.position(n) for n in numbers]:
+            raise Failure(f"{self._sent} moves, the guest read {moves}")
+        for event in (BUTTON, KEY):
+            values = [int(value, 16) for value in re.findall(event + " ([0-9a-f]{8})", text)]
+            if values != [n % 2 for n in numbers]:
+                raise Failure(f"{event} {self._sent} times, the guest read {values}")
+        say(f"{self._sent} clicks, as many keys")
 
 
 def wait_balloon(guest, size):
@@ -119,10 +125,11 @@ def test(args):
             disks = words(guest, f"cd /sys/block; grep -lx {sectors} */size | cut -d/ -f1",
                           len(DISKS), "disks")
             links = words(guest, "cd /sys/class/net; ls | grep -v lo", 2, "interfaces")
-            tablet, = words(guest, "cd /sys/class/input; grep -l Tablet event*/device/name | "
-                            "cut -d/ -f1", 1, "tablet")
+            events = words(guest, "cd /sys/class/input; grep -l -e Tablet -e 'AT.*keyboard' "
+                           "event*/device/name | cut -d/ -f1", 2, "tablet and keyboard")
             before = msix_interrupts(guest)
-            guest.send(f"od -An -v -tx4 -w16 /dev/input/{tablet} &\n")
+            for event in events:
+                guest.send(f"od -An -v -tx4 -w16 /dev/input/{event} &\n")
             start = len(machine.serial.text())
             clicks = Clicks(guest)
             guest.start_load(" ".join([*(f"--block /dev/{name}" for name in disks),

@@ -164,10 +164,11 @@ class RoundTrips:
     """
 
     PAUSE = 0.2
-    LEAST = 10
+    # Whatever else goes on: in all, each so many seconds, and after trace events.
+    LEAST, LEAST_EVERY, LEAST_TRACED = 10, 5, 3
     EVENTS = ("memory_region_ops_read", "memory_region_ops_write", "pic_set_irq", "pic_interrupt",
               "pic_ioport_write", "ioapic_set_irq", "ioapic_mem_write", "ide_dma_cb",
-              "virtio_notify", "pci_cfg_write", "cpu_reset")
+              "pci_cfg_write", "cpu_reset")
     # A vCPU in SMM or with A20 masked, or a switch that waits for one.
     NOT_NOW = r"must run on until|already in progress|has shut down"
 
@@ -180,6 +181,7 @@ class RoundTrips:
         self.refused = 0
         self.traced = dict.fromkeys(self.EVENTS, 0)
         self.changes = []
+        self._start = time.monotonic()
 
     def _run(self):
         window = None
@@ -221,8 +223,11 @@ class RoundTrips:
             + ", ".join(f"{name} {count}" for name, count in self.traced.items() if count))
         if self.changes:
             raise Failure("round trips: " + " | ".join(self.changes))
-        if kind is None and self.done < self.LEAST:
-            raise Failure(f"{self.done} round trips were made, not {self.LEAST}")
+        least = max(self.LEAST, int((time.monotonic() - self._start) / self.LEAST_EVERY))
+        traced = sum(self.traced.values())
+        if kind is None and (self.done < least or traced < self.LEAST_TRACED):
+            raise Failure(f"{self.done} round trips were made, {traced} of them after trace events, "
+                          f"not {least} and {self.LEAST_TRACED}")
 
 
 def check_log(guest):
