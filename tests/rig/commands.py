@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
-The front door's commands that use the rig, as ./vas runs them: the demo, the shell, and any command.
+The front door's commands that use the rig, as ./vas runs them: the demo, the soak, the shell, and any
+command.
 """
 
 import argparse
@@ -16,7 +17,7 @@ import tempfile
 import time
 
 from rigtest import seconds
-from vas.testing import Failure, expect_equal, run_command, run_test
+from vas.testing import LONG, Failure, expect_equal, run_command, run_test
 
 PAIRS = 10
 PHASES = ["convert_ns", "export_ns", "import_ns", "quiesce_ns", "resume_ns"]
@@ -40,6 +41,17 @@ def demo(folder, timeout):
         total = sum(switch["phases"].values())
         if not 0 < total <= switch["downtime_ns"]:
             raise Failure(f"{total} ns in phases, {switch['downtime_ns']} in all")
+
+
+def soak(folder, timeout):
+    """./vas soak of a Debian with two vCPUs, and beside it the same guest under TCG alone."""
+    run_command("soak", "--payload", "debian", "--smp", "2", "--seed", "7", "--switches",
+                "1000" if LONG else "20", "--json", "soak.json", folder=folder, timeout=timeout)
+    with open(os.path.join(folder, "soak.json"), encoding="utf-8") as file:
+        report = json.load(file)
+    expect_equal("verdicts", ("pass", "pass"), (report["verdict"], report["control"]["verdict"]))
+    if not report["checks"] or not report["control"]["checks"]:
+        raise Failure(f"there were no checks: {report}")
 
 
 def rig(folder, timeout):
@@ -84,10 +96,10 @@ def shell(_, timeout):
 
 def test(args):
     with tempfile.TemporaryDirectory() as folder:
-        {"demo": demo, "rig": rig, "shell": shell}[args.command](folder, args.deadline)
+        {"demo": demo, "rig": rig, "shell": shell, "soak": soak}[args.command](folder, args.deadline)
 
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("command", choices=["demo", "rig", "shell"])
+parser.add_argument("command", choices=["demo", "rig", "shell", "soak"])
 parser.add_argument("--deadline", type=seconds, default=300)
 run_test(test, parser.parse_args())
