@@ -73,7 +73,7 @@ static inline APICCommonState *x86_switch_lapic(X86CPU *cpu)
 void x86_switch_convert_to_tcg(X86CPU *cpu, X86SwitchCPU *sc);
 void x86_switch_convert_to_kvm(X86CPU *cpu, X86SwitchCPU *sc);
 
-/* switch-export.c: whether the four that KVM has @held are not in memory (C11) */
+/* switch-export.c: whether memory has others than the four @held (C11) */
 bool x86_switch_pdptes_differ(CPUState *cs, uint64_t cr3,
                               const uint64_t *held);
 
