@@ -18,7 +18,8 @@ from vas.host import LocalHost
 from vas.machine import Machine, MachineError, QMPError
 from vas.screen import screen
 from vas.testing import (PLAIN_KVM, Failure, Payload, Skip, at_monitor, expect_equal, expect_error,
-                         gdb_command, main, need_kvm, payload_arguments, switch_must_wait)
+                         gdb_command, main, make_qcow2, need_kvm, payload_arguments,
+                         switch_must_wait)
 
 SWITCH = "switch,initial=kvm"
 
@@ -457,6 +458,43 @@ def streams():
                         switch_after_load(copy, other)
 
 
+def render_memory(machine):
+    """Have QEMU render the memory's layout anew, by a PAM register of the 440FX for 0xc0000."""
+    for value in (0x33, 0):
+        for write in ("/w 0xcf8 0x80000058", f"/b 0xcfe {value:#x}"):
+            expect_equal("HMP's answer", "", machine.hmp("o " + write))
+
+
+def logging():
+    """
+    KVM logs the pages that a guest makes dirty while it is migrated, though the memory's layout was
+    rendered in TCG, for which all of it is logged.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        disk = os.path.join(folder, "disk")
+        make_qcow2(disk)
+        drive = ["-drive", f"file={disk},if=none,id=disk", "-device",
+                 "virtio-blk-pci,drive=disk,romfile="]
+        with switchable("switch,initial=tcg", arguments=drive) as guest:
+            machine = guest.machine
+            stream = os.path.join(machine.logs, "stream")
+            for accel in ("tcg", "kvm"):
+                machine.switch("tcg")
+                render_memory(machine)
+                machine.switch(accel)
+                expect_equal("savevm", "", machine.hmp("savevm one"))
+                guest.expect_laps(3)
+            # Not all of it at once: the guest goes on writing.
+            machine.qmp("migrate-set-parameters", {"max-bandwidth": 1 << 20})
+            machine.qmp("migrate", {"uri": "file:" + stream})
+            guest.expect_laps(20)
+            machine.qmp("migrate-set-parameters", {"max-bandwidth": 1 << 30})
+            expect_equal("migration", "completed", migration_end(machine))
+        with switchable(start=False, arguments=[*drive, "-incoming", "file:" + stream]) as copy:
+            copy.machine.cont()
+            copy.expect_laps(10)
+
+
 def a20():
     """The A20 line, which KVM doesn't know: a switch waits until it is unmasked."""
     need_kvm()
@@ -768,7 +806,7 @@ CASES = {"surface": surface, "same": same, "unknown": unknown, "plain": plain,
          "in-progress": in_progress, "ended": ended, "in-device": in_device,
          "person-waits": person_waits, "plugin": plugin, "widest": widest,
          "incoming": incoming, "migrating": migrating, "migrating-tcg": migrating_tcg,
-         "dirty-rate": dirty_rate, "balloon": balloon, "a20": a20,
+         "dirty-rate": dirty_rate, "balloon": balloon, "logging": logging, "a20": a20,
          "port": port, "null-segment": null_segment, "ferr": ferr, "coalesced": coalesced,
          "coalesced-control": coalesced_control, "screen": screen_shown,
          "foreign-features": foreign_features, "unplug": unplug, "shut-down": shut_down,
