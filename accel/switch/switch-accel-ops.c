@@ -61,6 +61,9 @@ static void switch_synchronize_post_reset(CPUState *cpu)
 static void switch_synchronize_post_init(CPUState *cpu)
 {
     FORWARD(synchronize_post_init, cpu);
+    if (kvm_enabled()) {
+        switch_arch_loaded_kvm(cpu);
+    }
 }
 
 static void switch_synchronize_state(CPUState *cpu)

@@ -211,6 +211,8 @@ bool switch_arch_compare_snapshots(SwitchSnapshot *before,
 void switch_arch_pre_save_tcg(void);
 void switch_arch_post_load_tcg(void);
 int switch_arch_post_load_kvm(void);
+/* Then, of each vCPU: KVM has been given what was loaded. */
+void switch_arch_loaded_kvm(CPUState *cpu);
 
 /* Called by a vCPU's thread once, after kvm_init_vcpu(), BQL held. */
 bool switch_arch_init_vcpu(CPUState *cpu, Error **errp);

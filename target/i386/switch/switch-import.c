@@ -189,7 +189,7 @@ static bool kvm_loaded;
  */
 int switch_arch_post_load_kvm(void)
 {
-    x86_switch_forget_tsc();
+    x86_switch_tsc_load_begins();
     kvm_loaded = !switch_omits(SWITCH_FIXUP_INTERRUPT_READY);
     return switch_omits(SWITCH_FIXUP_SHADOW_FLUSH) ? 0 : flush_shadow_pages();
 }

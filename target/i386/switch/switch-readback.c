@@ -33,6 +33,7 @@ bool x86_switch_read_back(CPUState *cs, Error **errp)
     g_autofree X86KVMState *put = g_memdup2(&sc->put, sizeof(sc->put));
     g_autofree X86KVMState *held = g_new(X86KVMState, 1);
     g_autofree char *diff = NULL;
+    uint64_t pdptes[4];
     int ret = x86_kvm_state_get(cs, held, put);
 
     if (ret < 0) {
@@ -43,8 +44,11 @@ bool x86_switch_read_back(CPUState *cs, Error **errp)
         x86_switch_tsc_offset_moves(cs)) {
         held->have &= ~X86_KVM_TSC_OFFSET;
     }
+    for (int i = 0; i < ARRAY_SIZE(pdptes); i++) {
+        pdptes[i] = held->sregs.pdptrs[i];
+    }
     if (held->have & X86_KVM_PDPTRS &&
-        x86_switch_pdptes_differ(cs, held->sregs.cr3, held->sregs.pdptrs)) {
+        x86_switch_pdptes_differ(cs, held->sregs.cr3, pdptes)) {
         /* KVM_SET_SREGS says nothing of those that it does not take. */
         error_setg(errp, "vCPU %d: KVM has not taken the page directory"
                    " pointers (PDPTEs) from memory", cs->cpu_index);

@@ -11,11 +11,15 @@
 #include "qapi/error.h"
 #include "migration/vmstate.h"
 #include "system/kvm.h"
+#include "host-cpu.h"
 #include "tcg/helper-tcg.h"
 #include "x86-switch.h"
 
 /* The bits of a descriptor's second word that are neither base nor limit. */
 #define DESC_ATTRIBUTES 0x00f0ff00
+
+/* ES, of x87's status word (SDM vol. 1, 8.1.3) */
+#define X87_ES 0x80
 
 typedef struct X86Snapshot {
     X86KVMState kvm;
@@ -316,6 +320,23 @@ static void allow_lapic_in_tcg(X86Snapshot *before, X86Snapshot *after)
     }
 }
 
+/*
+ * An AMD processor that the vCPU's registers were loaded into, as what settles
+ * the LAPIC's timer does, keeps x87's pointers only while an exception is
+ * pending (APM vol. 5, FXRSTOR).
+ */
+static void allow_x87_pointers(CPUX86State *before, const CPUX86State *after)
+{
+    char vendor[CPUID_VENDOR_SZ + 1];
+
+    host_cpu_vendor_fms(vendor, NULL, NULL, NULL);
+    if (!strcmp(vendor, CPUID_VENDOR_AMD) && !(before->fpus & X87_ES) &&
+        !after->fpop && !after->fpip && !after->fpdp) {
+        before->fpop = 0;
+        before->fpip = before->fpdp = 0;
+    }
+}
+
 static void allow_in_tcg(X86CPU *cpu)
 {
     CPUState *cs = CPU(cpu);
@@ -509,6 +530,7 @@ bool switch_arch_compare_snapshots(SwitchSnapshot *before,
 
         if (a->cpu) {
             allow_lapic_in_tcg(a, b);
+            allow_x87_pointers(&a->cpu->env, &b->cpu->env);
             allow_in_tcg(a->cpu);
             allow_in_tcg(b->cpu);
             diff = diff_vmsd(&vmstate_cpu_common, cs, a->cpu, b->cpu);

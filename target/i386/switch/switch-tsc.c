@@ -202,6 +202,47 @@ bool x86_switch_tsc_offset_moves(CPUState *cs)
            first != second;
 }
 
+/* Set by a load into KVM, up to its first vCPU, whose TSC it has then. */
+static struct {
+    bool due, by_first;
+    X86HostTSC host;
+    uint64_t tsc;
+} kvm_load;
+
+void x86_switch_tsc_load_begins(void)
+{
+    x86_switch_forget_tsc();
+    kvm_load.due = true;
+    kvm_load.by_first = false;
+}
+
+/*
+ * KVM takes a TSC that differs by less than a second from what it is there for
+ * an attempt to synchronize it with other vCPUs', and leaves it (kernel:
+ * kvm_synchronize_tsc()): a snapshot's guest could find it less than it was.
+ * Its offset is taken as it is.  As with KVM, vCPUs whose TSCs were read one
+ * after the other have the same.
+ */
+void switch_arch_loaded_kvm(CPUState *cs)
+{
+    CPUX86State *env = cpu_env(cs);
+    int64_t second = env->tsc_khz * 1000;
+    int64_t offset;
+
+    if (!kvm_load.due || !x86_switch_cpu(cs)->has_tsc_offset_attr) {
+        return;
+    }
+    if (!kvm_load.by_first) {
+        kvm_load.by_first = true;
+        kvm_load.host = x86_host_tsc(env->tsc_khz);
+        kvm_load.tsc = env->tsc;
+    }
+    offset = (ABS((int64_t)(env->tsc - kvm_load.tsc)) < second
+              ? kvm_load.tsc : env->tsc) - kvm_load.host.counted;
+    /* Where that fails the TSC is what KVM made of it, as without a switch. */
+    x86_switch_tsc_attr(cs, KVM_SET_DEVICE_ATTR, &offset);
+}
+
 /* Set between a load into TCG and the first use of what was loaded. */
 static bool tsc_loaded;
 
@@ -245,6 +286,7 @@ static void x86_switch_tsc_vm_state_change(void *opaque, bool running,
 {
     if (running) {
         x86_switch_use_loaded_tsc();
+        kvm_load.due = false;
     }
 }
 

@@ -164,6 +164,8 @@ bool x86_switch_tsc_offset_moves(CPUState *cs);
 void x86_switch_init_tsc_load(void);
 /* The TSC in KVM is about to be set by something else than a switch. */
 void x86_switch_forget_tsc(void);
+/* The same, and it is a load into KVM. */
+void x86_switch_tsc_load_begins(void);
 /* Before the TSC is looked at: a load may have brought another one. */
 void x86_switch_use_loaded_tsc(void);
 /* At realize: refuse a frequency that is not the host's. */

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""
+Snapshots under a KVM that goes on from the TSC of one: in order, and with several clients of one
+machine's monitors at once (vas.concurrency).
+"""
+
+import argparse
+import os
+import tempfile
+import time
+
+from rigtest import a_host, seconds
+from vas.concurrency import concurrency
+from vas.testing import LONG, Payload, expect_equal, make_qcow2, run_test
+
+
+def tsc(host):
+    """
+    A snapshot's TSC is what it was, also if it is less than a second from what it is there: KVM takes
+    that for an attempt to synchronize vCPUs, and leaves it.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        disk = os.path.join(folder, "disk")
+        make_qcow2(disk)
+        drive = ["-drive", f"file={host.put(disk)},if=none,id=disk", "-device",
+                 "virtio-blk-pci,drive=disk,romfile="]
+        for initial in ("kvm", "tcg"):
+            with Payload("soak64", f"switch,initial={initial}", host=host, name="concurrency-tsc",
+                         arguments=["-smp", "2", *drive]) as guest:
+                guest.expect_laps(3)
+                expect_equal("savevm", "", guest.machine.hmp("savevm early"))
+                # The load of it is no such attempt, that of the other is.
+                time.sleep(1.5)
+                guest.expect_laps(3)
+                expect_equal("savevm", "", guest.machine.hmp("savevm late"))
+                for name in ("early", "late"):
+                    expect_equal("loadvm", "", guest.machine.hmp(f"loadvm {name}"))
+                    guest.expect_laps(3)
+
+
+def snapshots(deadline):
+    with a_host(False, deadline) as host:
+        tsc(host)
+        for smp in (1, 2):
+            concurrency(smp, True, host, 300 if LONG else 30)
+
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--deadline", type=seconds, default=400)
+run_test(snapshots, parser.parse_args().deadline)
