@@ -83,6 +83,8 @@ def payloads(deadline):
         print("hostile64")
         hostile.registers(host, xsave=True)
         hostile.fuzz(steps=200 if LONG else 20, host=host, xsave=True)
+        hostile.refusals(host)
+        hostile.fuzz_refusals(steps=200 if LONG else 20, host=host)
         hostile.from_kvm(host)
         hostile.without_tcg(host)
         for payload, count in COUNTS.items():

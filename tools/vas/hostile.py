@@ -255,9 +255,9 @@ def without_tcg(host=None):
         guest.expect_laps(3)
 
 
-def refusals():
+def refusals(host=None):
     """The same with TCG as it is: KVM refuses, and the error names the register."""
-    with hostile_guest(",x-omit=guest-values") as guest:
+    with hostile_guest(",x-omit=guest-values", host=host) as guest:
         guest.expect_laps(3)
         refused = 0
         for row in HOSTILE + BORDER:
@@ -404,7 +404,8 @@ def fuzz(**keywords):
     expect_equal("refused", 0, counts["refused"])
 
 
-def fuzz_refusals():
+def fuzz_refusals(**keywords):
     """CR0 and CR4 would have the guest lose itself where TCG lets everything through."""
     fuzz_with(",x-omit=guest-values",
-              [name for name in REGISTERS if name not in LOSING | DROPPED | {"CR0", "CR4"}])
+              [name for name in REGISTERS if name not in LOSING | DROPPED | {"CR0", "CR4"}],
+              **keywords)
