@@ -89,7 +89,7 @@ def payloads(deadline):
         hostile.without_tcg(host)
         for payload, count in COUNTS.items():
             print(payload)
-            soak(payload, count * (10 if LONG else 1), host=host, laps=3,
+            soak(payload, count * (10 if LONG else 1), host=host, laps=3, trips=5,
                  binary="i386" if payload == "pae32" else "x86_64")
 
 

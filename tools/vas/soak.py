@@ -32,12 +32,12 @@ def report(machine):
 
 
 def soak(payload, count, initial="kvm", laps=3, arguments=(), binary="x86_64", seed=SEED,
-         options="", quiet=60, host=None, jitter=False):
+         options="", quiet=60, host=None, jitter=False, trips=0):
     """
     Switch @count times, to and fro; after each the payload does @laps laps without an error, within
     @quiet seconds.  @options: more of -accel switch's.  @host: where, if not on this machine.
-    @jitter: wait for a random time before every switch, not before every fourth only.  Returns the
-    switches, and the process's memory in KiB at the beginning and at the end.
+    @jitter: wait for a random time before every switch, not before every fourth only.  @trips: make
+    a round trip before each so many switches.  Returns the switches, and the process's memory in KiB at the beginning and at the end.
     """
     generator = random.Random(seed)
     with Payload(payload, f"switch,initial={initial}{options}", arguments=arguments, binary=binary,
@@ -49,6 +49,8 @@ def soak(payload, count, initial="kvm", laps=3, arguments=(), binary="x86_64", s
         for number in range(1, count + 1):
             if jitter:
                 time.sleep(generator.random() * 0.005)
+            if trips and number % trips == 0:
+                machine.qmp("x-accel-roundtrip")
             accel = "tcg" if accel == "kvm" else "kvm"
             result = machine.switch(accel)
             expect_equal("switch to", accel, result["to"])
