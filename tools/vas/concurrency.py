@@ -108,9 +108,9 @@ DEVICES = [("device_add", {"driver": "usb-tablet", "id": "tablet"}),
 
 def saving_commands(scratch, snapshots):
     """
-    With files of @scratch, a host's.  Snapshots or migration: a snapshot of the other accelerator can't be loaded, and QEMU aborts if
-    it then is to migrate what it has not loaded (restore-vm -> finish-migrate).  One of the same is
-    named after it, but a switch may come before it is loaded.
+    Snapshots or migration, with files of a host's scratch(): a snapshot of the other accelerator
+    can't be loaded, and QEMU aborts if it then is to migrate what it has not loaded (restore-vm ->
+    finish-migrate).  One of the same is named after it, but a switch may come before it is loaded.
     """
     commands = [("system_reset", {}), ("screendump", {"filename": scratch("screen.ppm")}),
                 ("cont", {})]
@@ -229,6 +229,22 @@ def concurrency(smp, snapshots, host=None, seconds=SECONDS):
                 seconds)
 
 
+def never_done(threads):
+    """The commands that no client has done yet."""
+    done = {key for client in threads for key, count in client.done.items() if count}
+    return {key for client in threads for key in client.keys()} - done
+
+
+def work(threads, end, seconds):
+    """Let them work for @seconds; on a slow machine longer, until each command was done once."""
+    start = time.monotonic()
+    while not end.wait(0.2):
+        passed = time.monotonic() - start
+        if passed > 4 * seconds or (passed > seconds and not never_done(threads) - set(OURS)):
+            break
+    end.set()
+
+
 def run(guest, listeners, saving, snapshots, seed, seconds):
     machine = guest.machine
     guest.expect_laps(3)
@@ -242,8 +258,7 @@ def run(guest, listeners, saving, snapshots, seed, seconds):
                                     daemon=True)
         for thread in (*threads, debugger):
             thread.start()
-        end.wait(seconds)
-        end.set()
+        work(threads, end, seconds)
         for thread in (*threads, debugger):
             thread.join(ANSWER + 10)
             if thread.is_alive():
@@ -254,8 +269,7 @@ def run(guest, listeners, saving, snapshots, seed, seconds):
                 raise client.failure
         if failures:
             raise failures[0]
-        done = {key for client in threads for key, count in client.done.items() if count}
-        missing = {key for client in threads for key in client.keys()} - done
+        missing = never_done(threads)
         switches = machine.qmp("query-accel")["switches"]
         print(f"{switches} switches")
         if snapshots and machine.host.name == "local":
