@@ -129,6 +129,16 @@ def fail_each_ioctl(accel, guest):
         guest.expect_laps(1)
 
 
+def missing(accel, smp, errors):
+    """What was to fail in a switch to @accel and is not among the @errors."""
+    failed = {name for error in errors for name in re.findall(r"KVM_[A-Z_]+", error)}
+    vcpus = {f"vCPU {cpu}" for cpu in range(smp) if not any(f"vCPU {cpu}: KVM_" in error
+                                                           for error in errors)}
+    # Either form will do.
+    sregs = f"KVM_{'GET' if accel == 'tcg' else 'SET'}_SREGS"
+    return vcpus | IOCTLS[accel] - failed | ({sregs} - {name.rstrip("2") for name in failed})
+
+
 def faults(payload="soak64", smp=1, binary="x86_64"):
     """
     Each ioctl of a switch fails in turn, with each of some errnos: the guest runs on where it was,
@@ -138,22 +148,21 @@ def faults(payload="soak64", smp=1, binary="x86_64"):
     with Payload(payload, "switch,initial=kvm,x-fail-ioctls=on", binary=binary,
                  name="proof-faults", arguments=["-smp", str(smp)]) as guest:
         guest.expect_laps(3)
-        for accel in ("tcg", "kvm") * 2:
+        for accel, other in (("tcg", "kvm"), ("kvm", "tcg")) * 2:
             errors = fail_each_ioctl(accel, guest)
+            # How many there are changes with what the LAPIC's timer does: one may be passed over.
+            for _ in range(5):
+                if not missing(accel, smp, errors):
+                    break
+                fail_each_ioctl(other, guest)
+                errors += fail_each_ioctl(accel, guest)
             print(f"{payload} -smp {smp} to {accel}: {len(errors)} failures")
             for error in errors:
                 if ": KVM_" not in error:
                     raise Failure(f"the error does not name the ioctl: {error}")
                 if "KVM_SET_TSC_KHZ" in error:
                     raise Failure("a switch has set the TSC's frequency")
-            failed = {name for error in errors for name in re.findall(r"KVM_[A-Z_]+", error)}
-            expect_equal("ioctls that never failed", set(), IOCTLS[accel] - failed)
-            if not any(name.startswith(f"KVM_{'GET' if accel == 'tcg' else 'SET'}_SREGS")
-                       for name in failed):
-                raise Failure(f"of the ioctls for sregs none has failed: {failed}")
-            for cpu in range(smp):
-                if not any(f"vCPU {cpu}: KVM_" in error for error in errors):
-                    raise Failure(f"to {accel}: no ioctl of vCPU {cpu} has failed")
+            expect_equal("what never failed", set(), missing(accel, smp, errors))
             guest.expect_laps(3)
         if guest.machine.events("STOP"):
             raise Failure("the guest was stopped")
