@@ -67,7 +67,7 @@ static struct {
     int err;                    /* 0: none failed */
     int cpu_index;              /* -1: the VM's */
     unsigned long type;
-    uint32_t msr;               /* of KVM_SET_MSRS */
+    uint32_t msr;               /* of KVM_GET_MSRS, KVM_SET_MSRS */
 } first_failure;
 static bool fault_injected;
 /* Which ioctl of the next switch to fails, and with which errno. */
@@ -85,6 +85,32 @@ static void keep_failure(CPUState *cpu, unsigned long type, int err,
     }
 }
 
+/* The number of MSRs that KVM is asked for or given, or 0 */
+static uint32_t msr_count(unsigned long type, void *arg)
+{
+    return type == KVM_GET_MSRS || type == KVM_SET_MSRS
+           ? ((struct kvm_msrs *)arg)->nmsrs : 0;
+}
+
+static int inject_fault(int fd, unsigned long type, void *arg)
+{
+    uint32_t count = msr_count(type, arg);
+    int err = switch_fault_errnos[fault_errno[watched_to]], ret = -1;
+
+    fault_injected = true;
+    if (count && err == EINVAL) {
+        /* KVM refuses an MSR by doing those before it only. */
+        struct kvm_msrs *msrs = arg;
+
+        msrs->nmsrs = count / 2;
+        ret = ioctl(fd, type, arg);
+        msrs->nmsrs = count;
+    } else {
+        errno = err;
+    }
+    return ret;
+}
+
 int accel_switch_watched_ioctl(CPUState *cpu, int fd, unsigned long type,
                                void *arg)
 {
@@ -96,9 +122,7 @@ int accel_switch_watched_ioctl(CPUState *cpu, int fd, unsigned long type,
     }
     if (switch_state->fail_ioctls && !fault_injected &&
         watched_ioctls++ == fault_ioctl[watched_to]) {
-        fault_injected = true;
-        errno = switch_fault_errnos[fault_errno[watched_to]];
-        ret = -1;
+        ret = inject_fault(fd, type, arg);
     } else {
         ret = ioctl(fd, type, arg);
     }
@@ -107,7 +131,7 @@ int accel_switch_watched_ioctl(CPUState *cpu, int fd, unsigned long type,
     if (ret < 0 &&
         !(type == KVM_RUN && (errno == EINTR || errno == EAGAIN))) {
         keep_failure(cpu, type, errno, 0);
-    } else if (type == KVM_SET_MSRS && ret < ((struct kvm_msrs *)arg)->nmsrs) {
+    } else if (ret >= 0 && ret < msr_count(type, arg)) {
         keep_failure(cpu, type, EINVAL,
                      ((struct kvm_msrs *)arg)->entries[ret].index);
     }

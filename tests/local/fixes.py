@@ -6,10 +6,12 @@ can't execute an instruction.
 
 import contextlib
 import os
+import re
 import socket
 import tempfile
 import time
 
+from vas.faults import fail_each_ioctl
 from vas.machine import Machine, MachineError, QMPError
 from vas.testing import Failure, Payload, expect_equal, expect_error, main, need_kvm
 
@@ -135,6 +137,16 @@ def kvm_set_msrs_error():
         expect_equal("switches", 10, machine.qmp("query-accel")["switches"])
 
 
+def kvm_get_msrs_error():
+    """What KVM_GET_MSRS does not give is the switch's error, and the guest goes on in KVM."""
+    need_kvm()
+    with Payload("soak64", "switch,initial=kvm,x-fail-ioctls=on", name="fixes-get-msrs") as guest:
+        guest.expect_laps(3)
+        errors = fail_each_ioctl("tcg", guest)
+    if not any(re.search("KVM_GET_MSRS of .*MSR 0x", error) for error in errors):
+        raise Failure(f"no MSR was missing: {errors}")
+
+
 def tcg_amd_sysenter():
     """What an AMD CPU does not keep of SYSENTER_ESP, TCG does not keep, as KVM doesn't."""
     need_kvm()
@@ -211,6 +223,6 @@ def on_kvm_error_report():
 main({"tcg-busy-tss": tcg_busy_tss, "tcg-amd-sysenter": tcg_amd_sysenter,
       "tcg-step-atomic": tcg_step_atomic, "tcg-svm-event": tcg_svm_event,
       "tcg-halt-poll": tcg_halt_poll, "monitor-end": monitor_end,
-      "kvm-set-msrs-error": kvm_set_msrs_error,
+      "kvm-get-msrs-error": kvm_get_msrs_error, "kvm-set-msrs-error": kvm_set_msrs_error,
       "on-kvm-error-tcg": on_kvm_error_tcg, "on-kvm-error-report": on_kvm_error_report,
       "on-kvm-error-refused": on_kvm_error_refused})

@@ -8,6 +8,7 @@ import argparse
 
 from rigtest import a_host, seconds
 from vas import hostile
+from vas.faults import faults
 from vas.machine import MachineError
 from vas.screen import screen
 from vas.soak import soak
@@ -87,6 +88,7 @@ def payloads(deadline):
         hostile.fuzz_refusals(steps=200 if LONG else 20, host=host)
         hostile.from_kvm(host)
         hostile.without_tcg(host)
+        faults("pae32", binary="i386", host=host, turns=1)
         for payload, count in COUNTS.items():
             print(payload)
             soak(payload, count * (10 if LONG else 1), host=host, laps=3, trips=5,
