@@ -26,6 +26,7 @@ typedef enum SwitchFixup {
     SWITCH_FIXUP_REINJECT,          /* C6: events in delivery */
     SWITCH_FIXUP_EXTINT,            /* FINDINGS 3.1: PIC vector given to KVM */
     SWITCH_FIXUP_LAPIC_EXPIRED,     /* FINDINGS 3.2: expired LAPIC timer */
+    SWITCH_FIXUP_LAPIC_COUNT,       /* E2: LAPIC timer's current count */
     SWITCH_FIXUP_TSC_OFFSET,        /* C13: TSC goes on */
     SWITCH_FIXUP_XSTATE_BV,         /* C10: XSTATE_BV */
     SWITCH_FIXUP_X87_ORDER,         /* C1: x87 stack order */
@@ -197,6 +198,11 @@ void switch_arch_commit_kvm(void);
 typedef struct SwitchSnapshot SwitchSnapshot;
 SwitchSnapshot *switch_arch_take_snapshot(Error **errp);
 void switch_arch_free_snapshot(SwitchSnapshot *snapshot);
+/*
+ * Overwrite KVM's copy of the vCPUs, while TCG has the guest.  False and @errp
+ * set on failure: the copy is to be put anew in any case.
+ */
+bool switch_arch_poison_kvm(const SwitchSnapshot *before, Error **errp);
 /*
  * False, and @errp names the field, if two of one accelerator differ.  What
  * may differ is taken out of both.

@@ -11,16 +11,28 @@
 #include "system/cpus.h"
 #include "switch-internal.h"
 
+static bool there_and_back(const SwitchSnapshot *before, AccelSwitchInfo *out,
+                           Error **errp)
+{
+    AccelSwitchPhases back;
+
+    if (!switch_move(out->to, out->phases, errp)) {
+        return false;
+    }
+    /* What is not put on the way back is not to be found there as it was. */
+    return (out->to == SWITCHABLE_ACCEL_KVM ||
+            switch_arch_poison_kvm(before, errp)) &&
+           switch_move(out->from, &back, errp);
+}
+
 /* The way there is @out's: all that is left if there is none back. */
 static bool round_trip(AccelSwitchInfo *out, Error **errp)
 {
-    AccelSwitchPhases back;
     SwitchSnapshot *before, *after = NULL;
     bool ok;
 
     before = switch_arch_take_snapshot(errp);
-    ok = before && switch_move(out->to, out->phases, errp) &&
-         switch_move(out->from, &back, errp);
+    ok = before && there_and_back(before, out, errp);
     if (ok) {
         after = switch_arch_take_snapshot(errp);
         ok = after && switch_arch_compare_snapshots(before, after, errp);

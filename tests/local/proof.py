@@ -62,7 +62,9 @@ def roundtrip_control():
     """With a fix-up left out a round trip finds the change, and names it."""
     need_kvm()
     for payload, accel, omit, field in (("soak16", "kvm", "reinject", r"events\.interrupt"),
-                                        ("soak64", "tcg", "xstate-bv", r"env\.(fp|mxcsr|xmm)")):
+                                        ("soak64", "tcg", "xstate-bv", r"env\.(fp|mxcsr|xmm)"),
+                                        ("soak64", "kvm", "lapic-count", "LAPIC's timer"),
+                                        ("soak64", "tcg", "lapic-count", "LAPIC's timer")):
         with Payload(payload, f"switch,initial={accel},read-back=off,x-omit={omit}",
                      name="proof-control") as guest:
             guest.expect_laps(3)

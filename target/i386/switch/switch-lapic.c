@@ -163,6 +163,9 @@ void x86_switch_lapic_to_tcg(X86CPU *cpu, X86SwitchCPU *sc)
     int64_t then = sc->lapic_read_at;
     uint64_t gone = s->initial_count - MIN(sc->lapic_tmcct, s->initial_count);
 
+    if (switch_omits(SWITCH_FIXUP_LAPIC_COUNT)) {
+        gone = 0;
+    }
     s->initial_count_load_time = then - (gone << s->count_shift);
     apic_next_timer(s, then);
     if (sc->lapic_timer_due) {
@@ -197,6 +200,9 @@ int x86_switch_import_lapic(X86CPU *cpu)
         count = MIN(count, MAX(s->initial_count, 1));
     } else {
         count = s->initial_count ? apic_get_current_count(s) : 0;
+    }
+    if (switch_omits(SWITCH_FIXUP_LAPIC_COUNT)) {
+        count = s->initial_count;
     }
     *lapic_reg(&page, LAPIC_REG_TMCCT) = count;
     if (!count && !periodic) {

@@ -90,6 +90,16 @@ void x86_switch_took_msrs(X86SwitchCPU *sc, const struct kvm_msrs *taken)
     }
 }
 
+bool x86_switch_takes_msr(const X86SwitchCPU *sc, uint32_t index)
+{
+    for (int i = 0; i < sc->other_msrs->nmsrs; i++) {
+        if (sc->other_msrs->msrs[i].index == index) {
+            return false;
+        }
+    }
+    return !is_no_guests(index);
+}
+
 bool x86_switch_check_msrs(CPUState *cs, X86SwitchCPU *sc, Error **errp)
 {
     g_autofree X86KVMState *now = g_new(X86KVMState, 1);

@@ -22,6 +22,7 @@
 #define X87_ES 0x80
 
 typedef struct X86Snapshot {
+    X86Clocks clocks;
     X86KVMState kvm;
     X86CPU *cpu;                /* a copy, in TCG */
     APICCommonState *apic;      /* likewise */
@@ -83,6 +84,7 @@ static bool take_kvm(CPUState *cs, X86Snapshot *s, Error **errp)
     if (!all) {
         return false;
     }
+    x86_switch_clocks_begin(&s->clocks);
     ret = x86_switch_settle_lapic_timer(cs, x86_switch_cpu(cs), &page) ?:
           x86_kvm_state_get(cs, &s->kvm, all);
     if (ret < 0) {
@@ -92,6 +94,7 @@ static bool take_kvm(CPUState *cs, X86Snapshot *s, Error **errp)
     }
     /* Its timer may have run out since. */
     s->kvm.lapic = page;
+    x86_switch_clocks_take_kvm(&s->clocks, &page);
     if (x86_switch_tsc_offset_moves(cs)) {
         s->kvm.have &= ~X86_KVM_TSC_OFFSET;
     }
@@ -102,6 +105,8 @@ static bool take_tcg(CPUState *cs, X86Snapshot *s, Error **errp)
 {
     X86CPU *cpu = X86_CPU(cs);
 
+    x86_switch_clocks_begin(&s->clocks);
+    x86_switch_clocks_take_tcg(&s->clocks, cs);
     /* Make some fields of the description out of others. */
     update_mxcsr_from_sse_status(&cpu->env);
     vmstate_x86_cpu.pre_save(cpu);
@@ -142,6 +147,19 @@ SwitchSnapshot *switch_arch_take_snapshot(Error **errp)
         }
     }
     return snapshot;
+}
+
+bool switch_arch_poison_kvm(const SwitchSnapshot *before, Error **errp)
+{
+    CPUState *cs;
+    int i = 0;
+
+    CPU_FOREACH(cs) {
+        if (!x86_switch_poison_kvm(cs, &before->vcpu[i++].kvm, errp)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 #define LAPIC_PPR   0x0a0
@@ -544,6 +562,7 @@ bool switch_arch_compare_snapshots(SwitchSnapshot *before,
             allow_in_kvm(&b->kvm, timer_is_over);
             diff = diff ?: x86_kvm_state_diff(&b->kvm, &a->kvm);
         }
+        diff = diff ?: x86_switch_clocks_diff(&a->clocks, &b->clocks);
         if (diff) {
             error_setg(errp, "vCPU %d after a round trip: %s", cs->cpu_index,
                        diff);

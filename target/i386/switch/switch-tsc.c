@@ -178,6 +178,16 @@ int x86_switch_import_tsc(CPUState *cs, X86SwitchCPU *sc,
     return ret;
 }
 
+int x86_switch_poison_tsc(CPUState *cs)
+{
+    const X86SwitchCPU *sc = x86_switch_cpu(cs);
+    int64_t offset = sc->tsc_offset + (1ll << 40);
+
+    /* Where the host's is not stable, KVM goes on from what it had. */
+    return sc->has_tsc_offset_attr && !sc->tsc_by_clock
+           ? x86_switch_tsc_attr(cs, KVM_SET_DEVICE_ATTR, &offset) : 0;
+}
+
 /* QEMU sets the TSC at a reset, and when it loads the machine's state. */
 void x86_switch_forget_tsc(void)
 {

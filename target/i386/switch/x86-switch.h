@@ -121,6 +121,8 @@ int x86_kvm_add_listed_msrs(CPUState *cs, X86KVMState *s);
 bool x86_switch_init_msrs(CPUState *cs, X86SwitchCPU *sc, Error **errp);
 /* QEMU has taken them into CPUX86State. */
 void x86_switch_took_msrs(X86SwitchCPU *sc, const struct kvm_msrs *taken);
+/* Whether QEMU takes it, if KVM lists it. */
+bool x86_switch_takes_msr(const X86SwitchCPU *sc, uint32_t index);
 /* At an export: refuse if the guest has set one of the others. */
 bool x86_switch_check_msrs(CPUState *cs, X86SwitchCPU *sc, Error **errp);
 
@@ -162,6 +164,8 @@ int x86_switch_get_tsc_offset(CPUState *cs, int64_t *offset);
  */
 bool x86_switch_tsc_offset_moves(CPUState *cs);
 void x86_switch_init_tsc_load(void);
+/* Have KVM forget it: for switch-poison.c. */
+int x86_switch_poison_tsc(CPUState *cs);
 /* The TSC in KVM is about to be set by something else than a switch. */
 void x86_switch_forget_tsc(void);
 /* The same, and it is a load into KVM. */
@@ -171,6 +175,31 @@ void x86_switch_use_loaded_tsc(void);
 /* At realize: refuse a frequency that is not the host's. */
 bool x86_switch_check_tsc_khz(const CPUX86State *env, Error **errp);
 bool x86_switch_init_tsc(CPUState *cs, X86SwitchCPU *sc, Error **errp);
+
+/* switch-clocks.c: what goes on by itself during a round trip */
+typedef struct X86Clocks {
+    int64_t read_from;      /* between then and then; get_clock() */
+    int64_t read_to;
+    int64_t timer_left;     /* the LAPIC's, as its current count says; ns */
+    int64_t timer_period;   /* ns; 0: one-shot */
+    int timer_step;         /* of one count; ns */
+    bool has_tsc;           /* one that must stay, that is */
+    int64_t tsc_offset;     /* ticks */
+} X86Clocks;
+
+/* Before anything of the clocks is read. */
+void x86_switch_clocks_begin(X86Clocks *c);
+void x86_switch_clocks_take_kvm(X86Clocks *c,
+                                const struct kvm_lapic_state *page);
+void x86_switch_clocks_take_tcg(X86Clocks *c, CPUState *cs);
+/* What is wrong, for the caller to free, or NULL. */
+char *x86_switch_clocks_diff(const X86Clocks *before, const X86Clocks *after);
+
+/*
+ * switch-poison.c: overwrite what KVM holds of vCPU @cs, with the MSRs in @all,
+ * while TCG has the guest.  False and @errp set if KVM refuses.
+ */
+bool x86_switch_poison_kvm(CPUState *cs, const X86KVMState *all, Error **errp);
 
 /* switch-kvmclock.c */
 void x86_switch_init_kvmclock(void);
