@@ -41,6 +41,18 @@ def soak():
                      (result["to_tcg"]["count"], result["to_kvm"]["count"]))
         root = xml.etree.ElementTree.parse(picture).getroot()
         expect_equal("picture", "svg", root.tag.split("}")[-1])
+        run_command("soak", "--payload", "smp64", "--smp", "2", "--switches", "50",
+                    "--json", figures)
+        result = read_json(figures)
+        expect_equal("both arms", ("pass", "pass"),
+                     (result["verdict"], result["control"]["verdict"]))
+        # Without its second vCPU it finds a fault, which is in the figures, too.
+        said = run_command("soak", "--payload", "smp64", "--switches", "50", "--json", figures,
+                           status=1, errors=True)
+        result = read_json(figures)
+        expect_equal("verdict", "fail", result["verdict"])
+        if not result["complaints"] or result["complaints"][0] not in said:
+            raise Failure(f"the soak says {said}, its figures {result['complaints']}")
 
 
 def refused():

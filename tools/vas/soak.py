@@ -10,16 +10,20 @@ import json
 import random
 import statistics
 import sys
+import threading
 import time
 
 from vas import check, debs, image, kvmprobe, paths, soakdebian, soakreport
 from vas.host import HostError, LocalHost
-from vas.machine import MachineError, QMPError
+from vas.machine import MachineError
+from vas.qmp import QMPError, QMPLost
 from vas.rig import Rig, RigHost, end_in_order
 from vas.rigtree import RigError
 from vas.testing import Failure, Payload, Skip, expect_equal, need_kvm
 
 SEED = 20
+# What a guest that is lost, or has found something, ends a soak with.
+FAILURES = (Failure, MachineError, QMPError, QMPLost, HostError)
 
 
 def report(machine):
@@ -32,20 +36,22 @@ def report(machine):
 
 
 def soak(payload, count, initial="kvm", laps=3, arguments=(), binary="x86_64", seed=SEED,
-         options="", quiet=60, host=None, jitter=False, trips=0):
+         options="", quiet=60, host=None, jitter=False, trips=0, record=None):
     """
     Switch @count times, to and fro; after each the payload does @laps laps without an error, within
     @quiet seconds.  @options: more of -accel switch's.  @host: where, if not on this machine.
     @jitter: wait for a random time before every switch, not before every fourth only.  @trips: make
-    a round trip before each so many switches.  Returns the switches, and the process's memory in KiB at the beginning and at the end.
+    a round trip before each so many switches.  @record: where to leave what was seen, which is
+    printed otherwise.
     """
+    printed, record = not record, record or soakreport.Record()
     generator = random.Random(seed)
     with Payload(payload, f"switch,initial={initial}{options}", arguments=arguments, binary=binary,
                  host=host, name=f"soak-{payload}", deadline=count * 0.2 + 300) as guest:
         machine = guest.machine
+        record.switches = machine.switches
         guest.expect_laps(laps)
         accel = initial
-        begin = None
         for number in range(1, count + 1):
             if jitter:
                 time.sleep(generator.random() * 0.005)
@@ -58,30 +64,62 @@ def soak(payload, count, initial="kvm", laps=3, arguments=(), binary="x86_64", s
             # The laps end at the same point of the payload's work: don't always switch there.
             if number % 4 == 0:
                 time.sleep(generator.random() * 0.01)
-            # The first switches make TCG's buffers.
-            if number == max(2, count // 20):
-                begin = machine.memory_kib()
+            record.remember_memory(machine, number, count)
             if number % max(500, count // 20 // 500 * 500) == 0:
                 print(f"{number} switches", flush=True)
         expect_equal("active accelerator", accel, machine.accel())
         expect_equal("switches counted", count, machine.qmp("query-accel")["switches"])
-        end = machine.memory_kib()
-        memory = (begin or end, end)
-        print(soakreport.text(soakreport.summary(machine.switches, memory)))
-        return machine.switches, memory
+    if printed:
+        print(soakreport.text(soakreport.summary(record)))
+    for complaint in record.complaints():
+        raise Failure(complaint)
 
 
-def soak_payload(arguments):
+class ControlArm(threading.Thread):
+    """
+    The same guest under TCG alone beside, until finish(): @run gets an Event to wait for and returns
+    a verdict.  What both arms show is QEMU's.
+    """
+
+    def __init__(self, run):
+        super().__init__(daemon=True)
+        self._run = run
+        self._end = threading.Event()
+        self._result = {"verdict": "fail", "complaints": ["it did not come up"]}
+
+    def run(self):
+        try:
+            self._result = self._run(self._end)
+        except FAILURES as error:
+            self._result["complaints"] = [str(error)]
+
+    def finish(self):
+        self._end.set()
+        self.join(600)
+        return self._result
+
+
+def payload_under_tcg(payload, smp):
+    """A payload for the ControlArm."""
+    def run(end):
+        with Payload(payload, "tcg", arguments=["-smp", str(smp)], name="soak-control",
+                     deadline=7200) as guest:
+            guest.expect_laps(3, 300)
+            while not end.wait(1):
+                guest.expect_laps(3, 300)
+        return {"verdict": "pass", "complaints": []}
+    return run
+
+
+def soak_payload(arguments, record):
     """On this machine's KVM."""
-    need_kvm()
-    print(f"{arguments.switches} switches, about {arguments.switches // 150 + 1} s")
-    switches, memory = soak(arguments.payload, arguments.switches, seed=arguments.seed,
-                            arguments=["-smp", str(arguments.smp)])
-    return switches, soakreport.summary(switches, memory, payload=arguments.payload,
-                                        smp=arguments.smp, seed=arguments.seed, verdict="pass")
+    print(f"{arguments.switches} switches, about {arguments.switches // 150 + 1} s", flush=True)
+    soak(arguments.payload, arguments.switches, seed=arguments.seed,
+         arguments=["-smp", str(arguments.smp)], record=record)
+    return {"verdict": "pass", "complaints": []}
 
 
-def soak_debian(arguments):
+def soak_debian(arguments, record):
     """On this machine's KVM if it runs 32-bit guests, else in the rig."""
     disk = soakdebian.disk()
     usable, why = kvmprobe.probe()
@@ -92,26 +130,43 @@ def soak_debian(arguments):
             print(f"in the rig, since {'--rig says so' if usable else why}", flush=True)
             host = RigHost(stack.enter_context(
                 Rig(disks=[disk], deadline=arguments.switches * 3 + 1200)))
-        switches, memory, verdict, control = soakdebian.soak_debian(
-            host, arguments.switches, arguments.smp, arguments.seed,
-            lambda text: print(text, flush=True))
-    result = soakreport.summary(switches, memory, payload="debian", smp=arguments.smp,
-                                seed=arguments.seed, host=host.name, **verdict)
-    print(soakreport.text(result))
-    print(f"the load says: {verdict['verdict']}, {verdict['checks']} checks")
+        result = soakdebian.soak_debian(host, arguments.switches, arguments.smp, arguments.seed,
+                                        record, lambda text: print(text, flush=True))
+    print(f"the load says: {result['verdict']}, {result['checks']} checks")
+    result["host"] = host.name
+    result["complaints"] += record.complaints()
+    return result
+
+
+def run(arguments, record):
+    """Both arms; returns the verdict, also of a guest that was lost."""
+    debian = arguments.payload == "debian"
+    control = None
+    if arguments.smp > 1:
+        control = ControlArm(soakdebian.under_tcg(arguments.smp) if debian else
+                             payload_under_tcg(arguments.payload, arguments.smp))
+        control.start()
+    try:
+        result = (soak_debian if debian else soak_payload)(arguments, record)
+    except FAILURES as error:
+        result = {"verdict": "fail", "complaints": [str(error)]}
+    if result["complaints"]:
+        result["verdict"] = "fail"
     if control:
-        print(f"the guest under TCG alone says: {control['verdict']}, {control['checks']} checks")
-        result["control"] = control
-    return switches, result
+        result["control"] = control.finish()
+        print("the same guest under TCG alone says:",
+              "; ".join([result["control"]["verdict"], *result["control"]["complaints"]]))
+    return result
 
 
 def main(argv):
     parser = argparse.ArgumentParser(
         prog="./vas soak", description="Switch a guest that checks itself, thousands of times: a "
         "bare-metal payload, or Debian i386 under its load (in the rig, where this machine's KVM "
-        "can't run it).  With more than one vCPU, Debian runs beside it under TCG alone, too.")
-    parser.add_argument("--payload", choices=["soak64", "soak16", "idle16", "debian"],
-                        default="soak64", help="see docs/testing.rst (soak64)")
+        "can't run it).  With more than one vCPU the same guest runs beside it under TCG alone, "
+        "too.")
+    parser.add_argument("--payload", choices=["soak64", "soak16", "idle16", "smp64", "debian"],
+                        default="soak64", help="see docs/testing.rst (soak64); smp64 is for --smp 2")
     parser.add_argument("--switches", type=int, default=10000, metavar="N")
     parser.add_argument("--smp", type=int, default=1, metavar="M", help="vCPUs (1)")
     parser.add_argument("--seed", type=int, default=SEED, metavar="S",
@@ -126,20 +181,25 @@ def main(argv):
     end_in_order()
     try:
         check.build_outer()
-        run = soak_debian if arguments.payload == "debian" else soak_payload
-        switches, result = run(arguments)
+        if arguments.payload != "debian":
+            need_kvm()
+        record = soakreport.Record()
+        verdict = run(arguments, record)
+        result = soakreport.summary(record, payload=arguments.payload, smp=arguments.smp,
+                                    seed=arguments.seed, **verdict)
+        print(soakreport.text(result) or "no switch was made")
         for name, content in ((arguments.json, json.dumps(result, indent=2) + "\n"),
-                              (arguments.svg, soakreport.svg(switches))):
-            if name:
+                              (arguments.svg, record.switches and soakreport.svg(record.switches))):
+            if name and content:
                 with open(name, "w", encoding="utf-8") as file:
                     file.write(content)
     except Skip as reason:
         sys.exit(f"soak: {reason}")
-    except (Failure, MachineError, QMPError, HostError, check.CheckError, debs.DebError,
-            image.ImageError, RigError, OSError) as error:
+    except (*FAILURES, check.CheckError, debs.DebError, image.ImageError, RigError,
+            OSError) as error:
         sys.exit(f"soak: {error}")
     if result["verdict"] != "pass":
-        sys.exit("soak: the guest has found faults: " + "; ".join(result["complaints"][:5]))
+        sys.exit("soak: " + "; ".join(result["complaints"][:5]))
 
 
 if __name__ == "__main__":

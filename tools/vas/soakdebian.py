@@ -7,14 +7,12 @@ with code that one vCPU modifies and another runs, and what both arms show is no
 """
 
 import random
-import threading
 import time
 
 from vas import image
 from vas.debian import Guest, disk_arguments
-from vas.host import HostError, LocalHost
-from vas.machine import Machine, MachineError
-from vas.qmp import QMPError, QMPLost
+from vas.host import LocalHost
+from vas.machine import Machine
 
 # Seconds: TCG in the rig is TCG inside TCG, and does little in that time.
 LONGEST_WINDOW = {"tcg": 0.3, "kvm": 0.3}
@@ -42,62 +40,42 @@ def verdict(guest):
             "complaints": failures + trouble}
 
 
-class ControlArm(threading.Thread):
-    """The same guest under TCG alone, on this machine, until finish()."""
-
-    def __init__(self, smp):
-        super().__init__(daemon=True)
-        self._smp = smp
-        self._end = threading.Event()
-        self._result = {"verdict": "fail", "checks": 0, "complaints": ["it did not come up"]}
-
-    def run(self):
-        try:
-            with LocalHost() as host, \
-                    Machine(arguments(host, "tcg", self._smp), binary="i386", host=host,
-                            name="soak-control", deadline=7200) as machine:
-                guest = Guest(machine, pace=8)
-                guest.boot()
-                guest.start_load("--light")
-                self._end.wait()
-                self._result = verdict(guest)
-        except (MachineError, HostError, QMPError, QMPLost) as error:
-            self._result["complaints"] = [str(error)]
-
-    def finish(self):
-        self._end.set()
-        self.join(600)
-        return self._result
+def under_tcg(smp):
+    """The same guest under TCG alone, on this machine, as a ControlArm runs it."""
+    def run(end):
+        with LocalHost() as host, \
+                Machine(arguments(host, "tcg", smp), binary="i386", host=host,
+                        name="soak-control", deadline=7200) as machine:
+            guest = Guest(machine, pace=8)
+            guest.boot()
+            guest.start_load("--light")
+            end.wait()
+            return verdict(guest)
+    return run
 
 
-def soak_debian(host, count, smp, seed, say):
-    """Returns (switches, (memory at the beginning, at the end), verdict, control's verdict)."""
+def soak_debian(host, count, smp, seed, record, say):
+    """Returns the guest's verdict; the rest is in the Record."""
     generator = random.Random(seed)
     in_rig = host.name == "rig"
-    control = ControlArm(smp) if smp > 1 else None
-    if control:
-        control.start()
     with Machine(arguments(host, "switch,initial=kvm", smp), binary="i386", host=host,
                  name="soak-debian", deadline=count * 3 + 900) as machine:
+        record.switches = machine.switches
         guest = boot(machine, in_rig)
         say(f"the load runs; now {count} switches")
-        begin = None
         for number in range(1, count + 1):
             accel = "tcg" if number % 2 else "kvm"
             machine.switch(accel, timeout=180)
             time.sleep(generator.random() * LONGEST_WINDOW[accel])
-            # The first switches make TCG's buffers.
-            if number == max(2, count // 20):
-                begin = machine.memory_kib()
+            record.remember_memory(machine, number, count)
             if number % (2 * CHECK_EVERY) == 0:
                 rounds, checks = guest.wait_round(240)
                 say(f"{number} switches, the load is in round {rounds} with {checks} checks")
         if machine.accel() == "tcg":
             machine.switch("kvm")
-        end = machine.memory_kib()
         result = verdict(guest)
         guest.poweroff()
-        return machine.switches, (begin or end, end), result, control and control.finish()
+        return result
 
 
 def disk():

@@ -6,6 +6,30 @@ import statistics
 WIDTH, HEIGHT, MARGIN = 900, 320, 50
 COLUMNS = 200
 COLOURS = {"tcg": "#c0392b", "kvm": "#2471a3"}
+# What a process may have more at the end than at the beginning, in KiB: the guest's memory, too, is
+# touched little by little.
+GROWTH_KIB = 32 << 10
+
+
+class Record:
+    """What a soak leaves, also one that fails in the middle."""
+
+    def __init__(self):
+        self.switches = []
+        self.begin_kib = self.end_kib = None
+
+    def remember_memory(self, machine, number, count):
+        """After switch @number of @count.  The first ones make TCG's buffers."""
+        if number == max(2, count // 20):
+            self.begin_kib = machine.memory_kib()
+        if number == count:
+            self.end_kib = machine.memory_kib()
+
+    def complaints(self):
+        """Memory that a switch does not give back."""
+        if self.begin_kib and self.end_kib and self.end_kib > self.begin_kib + GROWTH_KIB:
+            return [f"the process has grown from {self.begin_kib} to {self.end_kib} KiB"]
+        return []
 
 
 def downtimes(switches, target):
@@ -16,20 +40,21 @@ def downtimes(switches, target):
 def figures(times):
     """At the beginning as at the end?  The medians of the first and of the last tenth tell."""
     tenth = max(1, len(times) // 10)
+    first, last = statistics.median(times[:tenth]), statistics.median(times[-tenth:])
     return {"count": len(times), "p50_us": round(statistics.median(times), 1),
-            "p50_first_tenth_us": round(statistics.median(times[:tenth]), 1),
-            "p50_last_tenth_us": round(statistics.median(times[-tenth:]), 1),
+            "p50_first_tenth_us": round(first, 1), "p50_last_tenth_us": round(last, 1),
+            "ratio_last_to_first_tenth": round(last / first, 2),
             "longest_us": round(max(times), 1)}
 
 
-def summary(switches, memory, **more):
-    """What --json writes.  @memory: KiB at the beginning and at the end."""
+def summary(record, **more):
+    """What --json writes."""
     result = dict(more)
     for target in COLOURS:
-        times = downtimes(switches, target)
+        times = downtimes(record.switches, target)
         if times:
             result[f"to_{target}"] = figures(times)
-    result["memory_kib"] = {"begin": memory[0], "end": memory[1]}
+    result["memory_kib"] = {"begin": record.begin_kib, "end": record.end_kib}
     return result
 
 
@@ -40,11 +65,13 @@ def text(result):
         if f"to_{target}" in result:
             f = result[f"to_{target}"]
             lines.append(f"to {target}: {f['count']} switches, downtime median {f['p50_us']:.0f} us "
-                         f"(first tenth {f['p50_first_tenth_us']:.0f}, last tenth "
-                         f"{f['p50_last_tenth_us']:.0f}), longest {f['longest_us']:.0f} us")
+                         f"(last tenth to first: {f['p50_last_tenth_us']:.0f} to "
+                         f"{f['p50_first_tenth_us']:.0f}, {f['ratio_last_to_first_tenth']:.2f}), "
+                         f"longest {f['longest_us']:.0f} us")
     memory = result["memory_kib"]
-    lines.append(f"memory of the process: {memory['begin'] / 1024:.0f} MiB at the beginning, "
-                 f"{memory['end'] / 1024:.0f} MiB at the end")
+    if memory["begin"] and memory["end"]:
+        lines.append(f"memory of the process: {memory['begin'] / 1024:.0f} MiB at the beginning, "
+                     f"{memory['end'] / 1024:.0f} MiB at the end")
     return "\n".join(lines)
 
 
