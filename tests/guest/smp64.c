@@ -58,13 +58,14 @@ static volatile struct {
 static KVMClock clocks[VCPUS];
 static bool has_clock;
 
-/* Where AP_DEEP's HLT is. */
-static uint64_t deep_halt(void)
+/* At the other vCPU's HLT with interrupts off, or with them on */
+static bool before_halt(uint64_t rip)
 {
-    uint64_t address;
+    uint64_t deep, idle;
 
-    asm("leaq ap_deep(%%rip), %0" : "=r" (address));
-    return address;
+    asm("leaq ap_deep(%%rip), %0" : "=r" (deep));
+    asm("leaq ap_idle(%%rip), %0" : "=r" (idle));
+    return rip == deep || rip == idle;
 }
 
 static unsigned self(void)
@@ -80,8 +81,11 @@ void trap(Frame *frame)
     if (interrupts_taken(frame)) {
         return;
     }
-    if (frame->rip == deep_halt()) {
-        /* Before HLT, which nothing would end then. */
+    if (before_halt(frame->rip)) {
+        /*
+         * Nothing would end it then: STI's shadow does not keep an NMI off,
+         * behind whose IRET the interrupt may come that is to end it.
+         */
         frame->rip++;
     }
     if (vector != VECTOR_NMI && vector < 0x40) {
@@ -173,7 +177,7 @@ void ap_main(void)
             asm volatile("sti; nop; cli" : : : "memory");
         } else {
             /* STI's shadow lets nothing in before HLT. */
-            asm volatile("sti; hlt; cli" : : : "memory");
+            asm volatile("sti; ap_idle: hlt; cli" : : : "memory");
         }
     }
 }
