@@ -88,6 +88,7 @@ def payloads(deadline):
         hostile.fuzz_refusals(steps=200 if LONG else 20, host=host)
         hostile.from_kvm(host)
         hostile.without_tcg(host)
+        hostile.debugger(host)
         faults("pae32", binary="i386", host=host, turns=1)
         for payload, count in COUNTS.items():
             print(payload)
@@ -96,5 +97,5 @@ def payloads(deadline):
 
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--deadline", type=seconds, default=400)
+parser.add_argument("--deadline", type=seconds, default=600)
 run_test(payloads, parser.parse_args().deadline)

@@ -5,11 +5,11 @@ refuses them, too, or the switch to KVM does, with an error that names the regis
 In no case does the guest stop, nor QEMU end.
 """
 
+import contextlib
 import os
 import random
-import socket
-import tempfile
 
+from vas.host import LocalHost
 from vas.machine import QMPError
 from vas.testing import (LONG, Failure, Payload, expect_equal, expect_error, gdb_command,
                          need_kvm)
@@ -284,20 +284,23 @@ def seeded():
     return random.Random(seed)
 
 
-def debugger():
+def debugger(host=None):
     """
     A debugger writes what no guest could, to a stopped guest in TCG.  A switch refuses it by name,
     or takes it; with the old values the guest runs on.
     """
     generator = seeded()
     refused = 0
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "gdb")
-        with hostile_guest(arguments=["-gdb", f"unix:{path},server=on,wait=off"]) as guest, \
-                socket.socket(socket.AF_UNIX) as connection:
+    if host is None:
+        need_kvm()
+    with contextlib.ExitStack() as stack:
+        there = host or stack.enter_context(LocalHost())
+        gdb = there.listener("gdb")
+        with hostile_guest(arguments=["-chardev", f"socket,id=gdb,{gdb.options}",
+                                      "-gdb", "chardev:gdb"], host=there) as guest:
             machine = guest.machine
             guest.expect_laps(3)
-            connection.connect(path)
+            connection = gdb.connect()
             gdb_command(connection, b"?")
             for name, number, size in FOR_DEBUGGER:
                 old = gdb_command(connection, b"p%x" % number)
