@@ -20,6 +20,8 @@
 #include "system/kvm.h"
 #include "system/kvm_int.h"
 #include "system/replay.h"
+#include "system/runstate-action.h"
+#include "system/runstate.h"
 #include "system/system.h"
 #include "system/tcg.h"
 #include "switch-internal.h"
@@ -153,6 +155,20 @@ static Notifier switch_machine_done_notifier = {
 };
 
 /*
+ * QEMU's end (qemu_cleanup) frees what a switch asks, the migration's state
+ * first, and runs coroutines afterwards: one that waits for a switch may be
+ * among them.
+ */
+static void switch_shutdown(Notifier *notifier, void *data)
+{
+    switch_state->ending = shutdown_action != SHUTDOWN_ACTION_PAUSE;
+}
+
+static Notifier switch_shutdown_notifier = {
+    .notify = switch_shutdown,
+};
+
+/*
  * A vCPU's state has another form under each accelerator (x87 order, MSRs,
  * kvm-clock): a stream says which one it was made under, and is loaded under
  * that one only.
@@ -243,6 +259,7 @@ static int switch_init_machine(MachineState *ms)
         goto fail;
     }
     qemu_add_machine_init_done_notifier(&switch_machine_done_notifier);
+    qemu_register_shutdown_notifier(&switch_shutdown_notifier);
     vmstate_register(NULL, 0, &vmstate_switch, s);
     return 0;
 

@@ -119,6 +119,10 @@ strList *switch_blockers(void)
                          g_strdup("QEMU was started without -accel switch"));
         return list;
     }
+    if (switch_state->ending) {
+        QAPI_LIST_APPEND(tail, g_strdup("QEMU is ending"));
+        return list;
+    }
     if (switch_state->in_progress) {
         QAPI_LIST_APPEND(tail, g_strdup("a switch is already in progress"));
     }

@@ -60,6 +60,7 @@ struct SwitchState {
     SwitchableAccel active;
     bool in_progress;
     bool passing;               /* refused for what the guest leaves itself */
+    bool ending;                /* QEMU has left its main loop */
     int breakpoints;            /* a debugger's, of any kind */
     uint64_t switches;
     AccelSwitchInfo *last;      /* NULL before the first switch */
