@@ -24,6 +24,7 @@
 #define VECTOR_LOW      0x41
 #define VECTOR_HIGH     0x51
 #define VECTOR_LEVEL    0x55
+#define VECTOR_MASKED   0x56
 
 #define SPINS           300
 #define SHADOWS         2000
@@ -74,6 +75,20 @@ static void at_level(void)
     lapic_eoi();
 }
 
+/* Its pin is masked while it is in service: the EOI counts all the same. */
+static void at_masked_level(void)
+{
+    set_redirection(redirection() | MASKED);
+    ask_switch();
+    verify("remote IRR of a masked pin", REMOTE_IRR,
+           redirection() & REMOTE_IRR);
+    if (count > 1) {
+        inb(COM1_IIR);
+    }
+    lapic_eoi();
+    set_redirection(redirection() & ~MASKED);
+}
+
 void trap(Frame *frame)
 {
     uint32_t vector = frame->vector;
@@ -101,6 +116,9 @@ void trap(Frame *frame)
         break;
     case VECTOR_LEVEL:
         at_level();
+        break;
+    case VECTOR_MASKED:
+        at_masked_level();
         break;
     default:
         verify("in service", true, lapic_bit(LAPIC_ISR, vector));
@@ -244,6 +262,21 @@ static void check_level(void)
     set_redirection(MASKED);
 }
 
+static void check_masked_level(void)
+{
+    forget();
+    /* No accelerator but the one that runs has seen this vector at the pin. */
+    set_redirection(VECTOR_MASKED | LEVEL);
+    outb(COM1_IER, IER_THRE);
+    take_interrupts(SPINS);
+    expect("level, again after its pin was masked", 2, VECTOR_MASKED,
+           VECTOR_MASKED);
+    verify("remote IRR of a pin that was masked", 0,
+           redirection() & REMOTE_IRR);
+    outb(COM1_IER, 0);
+    set_redirection(MASKED);
+}
+
 static void setup(void)
 {
     setup_idt();
@@ -263,6 +296,7 @@ void kernel_main(void)
         check_nmi();
         check_extint();
         check_level();
+        check_masked_level();
         lap_done();
     }
 }

@@ -317,13 +317,26 @@ fail:
     return false;
 }
 
+/*
+ * KVM reports the EOI of those vectors alone that it has a route with, and a
+ * masked pin's route is not updated.  TCG may have delivered an interrupt
+ * before its pin was masked: until the EOI, the route must be there.
+ */
 static int update_ioapic_routes(Object *obj, void *opaque)
 {
     IOAPICCommonState *s =
         (IOAPICCommonState *)object_dynamic_cast(obj, TYPE_IOAPIC_COMMON);
+    uint64_t table[IOAPIC_NUM_PINS];
 
     if (s) {
+        memcpy(table, s->ioredtbl, sizeof(table));
+        for (int i = 0; i < IOAPIC_NUM_PINS; i++) {
+            if (table[i] & IOAPIC_LVT_REMOTE_IRR) {
+                s->ioredtbl[i] &= ~(uint64_t)IOAPIC_LVT_MASKED;
+            }
+        }
         IOAPIC_COMMON_GET_CLASS(s)->post_load(s);
+        memcpy(s->ioredtbl, table, sizeof(table));
     }
     return 0;
 }
