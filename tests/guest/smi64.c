@@ -13,17 +13,21 @@
 #define ICR_SMI         0x00200
 #define SMI_HANDLER     0x38000
 #define SMI_COUNT       0x600
+#define SMI_HELD        0x604
 #define VECTOR_WAKE     0x41
 #define SPINS           200
 
-/* lock incl SMI_COUNT; rsm */
+/* lock incl SMI_COUNT; 1: pause; cmpb $0, SMI_HELD; jne 1b; rsm */
 static const uint8_t handler[] = {
-    0xf0, 0x66, 0xff, 0x06, SMI_COUNT & 0xff, SMI_COUNT >> 8, 0x0f, 0xaa,
+    0xf0, 0x66, 0xff, 0x06, SMI_COUNT & 0xff, SMI_COUNT >> 8,
+    0xf3, 0x90, 0x80, 0x3e, SMI_HELD & 0xff, SMI_HELD >> 8, 0x00, 0x75, 0xf7,
+    0x0f, 0xaa,
 };
 
 static volatile uint32_t *const served = (void *)SMI_COUNT;
+static volatile uint8_t *const held = (void *)SMI_HELD;
 static volatile bool halts;
-static volatile uint32_t awake, sleeps, laps_of_ap;
+static volatile uint32_t awake, sleeps, laps_of_ap, starts;
 static volatile uint64_t wrong;
 
 void trap(Frame *frame)
@@ -75,6 +79,7 @@ void ap_main(void)
 {
     setup_idt();
     setup_lapic();
+    starts++;
     for (;;) {
         if (halts) {
             sleeps++;
@@ -151,6 +156,31 @@ static void check_halted(void)
     check_runs();
 }
 
+/*
+ * An INIT to one in SMM waits for RSM, and is taken once, though a switch that
+ * was asked for is tried again and again meanwhile.  A startup has to wait.
+ */
+static void check_init(void)
+{
+    uint32_t before = *served, started = starts;
+    uint64_t end = hpet_ns() + 10 * SECOND;
+
+    *held = 1;
+    send_ipi(AP_ID, ICR_SMI);
+    verify("in SMM", true, wait_for(served, before + 1));
+    send_ipi(AP_ID, ICR_INIT);
+    ask_switch();
+    wait_until(hpet_ns() + 20 * MS);
+    *held = 0;
+    while (starts == started && hpet_ns() < end) {
+        send_ipi(AP_ID, ICR_STARTUP | AP_PAGE >> 12);
+        wait_until(hpet_ns() + MS);
+    }
+    switch_once();
+    check_runs();
+    verify("started once after an INIT in SMM", 1, starts - started);
+}
+
 void kernel_main(void)
 {
     put_string("smi64\n");
@@ -171,6 +201,7 @@ void kernel_main(void)
         check_runs();
         check_smi("to all others", 0, ICR_OTHERS);
         check_halted();
+        check_init();
         lap_done();
     }
 }

@@ -181,10 +181,14 @@ void switch_arch_abandon_export(void)
 
     /*
      * What was read is a copy; KVM's is still the original.  A vCPU that
-     * was not reached may be dirty, and stays so.
+     * was not reached may be dirty, and stays so.  An INIT that KVM has
+     * latched would be taken twice: here, too, as soon as SMM is left.
      */
     CPU_FOREACH(cs) {
         cpu_env(cs)->tsc_valid = false;
+        if (!cs->vcpu_dirty) {
+            cpu_reset_interrupt(cs, CPU_INTERRUPT_INIT);
+        }
     }
 }
 

@@ -39,6 +39,13 @@ static inline uint64_t hpet_ns(void)
     return *HPET(HPET_COUNTER) * hpet_ns_per_count;
 }
 
+static inline void wait_until(uint64_t end)
+{
+    while (hpet_ns() < end) {
+        continue;
+    }
+}
+
 /*
  * Stop timer @n.  It keeps its @pin: when QEMU's expires disabled, the pin is
  * lowered, and pin 0 is the PIT's, too, whose next update then is an edge more.

@@ -16,13 +16,6 @@
 
 static volatile uint32_t ticks;
 
-static inline void wait_until(uint64_t end)
-{
-    while (hpet_ns() < end) {
-        continue;
-    }
-}
-
 /* With interrupts on until there were @count ticks.  A second is too long. */
 static inline void wait_ticks(uint32_t count)
 {
