@@ -10,7 +10,7 @@
  * 'n' loads FS with a null selector in protected mode, and with another one in
  *     real mode, through which memory is then used in each lap.
  * 'f' divides by 0 in the x87 unit with CR0.NE clear: FERR#, which a PC makes
- *     interrupt 13.
+ *     interrupt 13; 'i' writes to port 0xf0 (IGNNE#), 'c' clears the error.
  * 'v' writes a VGA's planes in each lap, waits without an exit, where a
  *     switch meets writes that KVM keeps until QEMU asks for them, and reads
  *     them back.
@@ -28,6 +28,10 @@
 #define PORT92_A20      2
 #define PIC1_COMMAND    0xa0
 #define PIC_READ_IRR    0x0a
+#define PIC1_MASK       0xa1
+#define PIC_POLL        0x0c
+#define PIC_POLLED      0x80
+#define PIC_EOI         0x20
 #define PIC1_IRQ13      (1 << 5)
 #define FERR_CLEAR      0xf0
 #define X87_MASKS_BUT_ZE 0x37b
@@ -102,6 +106,21 @@ static uint8_t pic1_irr(void)
     return inb(PIC1_COMMAND);
 }
 
+/* By polling the PIC (82C59A, "Poll Command"), with interrupts off. */
+static void take_irq13(void)
+{
+    uint8_t mask = inb(PIC1_MASK), polled;
+
+    outb(PIC1_MASK, 0xff & ~PIC1_IRQ13);
+    outb(PIC1_COMMAND, PIC_POLL);
+    polled = inb(PIC1_COMMAND);
+    outb(PIC1_COMMAND, PIC_EOI);
+    outb(PIC1_MASK, mask);
+    if (polled != (PIC_POLLED | 5)) {
+        report("interrupt 13, polled", PIC_POLLED | 5, polled);
+    }
+}
+
 static void raise_ferr(void)
 {
     const uint16_t control = X87_MASKS_BUT_ZE;
@@ -121,9 +140,7 @@ static void raise_ferr(void)
     if (!(pic1_irr() & PIC1_IRQ13)) {
         report("no interrupt 13", 1, 0);
     }
-    outb(FERR_CLEAR, 0);
-    asm volatile("fnclex\n"
-                 "fninit");
+    take_irq13();
 }
 
 static void vga_set(uint16_t index_port, uint8_t index, uint8_t value)
@@ -209,6 +226,12 @@ static void obey(char command)
         break;
     case 'f':
         raise_ferr();
+        break;
+    case 'i':
+        outb(FERR_CLEAR, 0);
+        break;
+    case 'c':
+        asm volatile("fninit");
         break;
     case 'v':
         setup_vga();

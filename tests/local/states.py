@@ -6,6 +6,7 @@ changed.
 
 import array
 import contextlib
+import itertools
 import os
 import re
 import socket
@@ -576,15 +577,25 @@ def null_segment():
 
 
 def ferr():
-    """An x87 error reaches the PIC in TCG, on a board that was made while KVM ran."""
+    """
+    An x87 error reaches the PIC in TCG, on a board that was made while KVM ran; and again, wherever
+    it was answered (IGNNE#) and cleared.
+    """
     need_kvm()
     for board in ("pc", "q35"):
         with Payload("told16", SWITCH, name="states", arguments=["-M", board]) as guest:
             guest.expect_laps(3)
-            for accel in ("tcg", "kvm", "tcg"):
-                guest.machine.switch(accel)
+            for answered, cleared in itertools.product(("tcg", "kvm"), repeat=2):
+                guest.machine.switch("kvm")
+                guest.machine.switch("tcg")
+                guest.tell("f")
+                guest.machine.switch(answered)
+                guest.tell("i")
+                guest.machine.switch(cleared)
+                guest.tell("c")
+                guest.expect_laps(3)
+            guest.machine.switch("tcg")
             guest.tell("f")
-            guest.expect_laps(3)
 
 
 def coalesced(omit="", count=100):

@@ -36,6 +36,10 @@ static void convert_fp_to_tcg(CPUX86State *env)
 {
     convert_x87_order(env, true);
     env->fpus &= ~0x3800;               /* the top of the stack is in fpstt */
+    if (!(env->fpus & 0x80)) {
+        /* KVM's guest has cleared the error, on which a chipset ends IGNNE#. */
+        env->hflags2 &= ~HF2_IGNNE_MASK;
+    }
     cpu_init_fp_statuses(env);
     update_fp_status(env);
     update_mxcsr_status(env);
