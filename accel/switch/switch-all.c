@@ -99,6 +99,14 @@ static bool switch_check_options(SwitchState *s, MachineState *ms,
     } else if (ms->cgs) {
         error_setg(errp, "-accel switch does not work with"
                    " confidential-guest-support");
+    } else if (enable_cpu_pm) {
+        /*
+         * KVM neither shows nor takes that a vCPU sleeps in a HLT that made no
+         * exit (VMX's activity state); and WAITPKG, which TCG does not have,
+         * is added to such a CPU.
+         */
+        error_setg(errp, "-accel switch does not work with"
+                   " -overcommit cpu-pm=on");
     } else if (ms->smp.max_cpus > ms->smp.cpus) {
         error_setg(errp, "-accel switch does not work with CPU hotplug"
                    " (-smp maxcpus=)");

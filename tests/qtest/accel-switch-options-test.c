@@ -48,6 +48,8 @@ static const Refusal refusals[] = {
       { "-accel switch does not work with -icount" } },
     { "record", NO_KVM " -icount shift=4,rr=record,rrfile=/dev/null",
       { "-accel switch does not work with record/replay (-icount rr=)" } },
+    { "cpu-pm", NO_KVM " -overcommit cpu-pm=on",
+      { "-accel switch does not work with -overcommit cpu-pm=on" } },
     { "maxcpus", NO_KVM " -smp 1,maxcpus=2",
       { "-accel switch does not work with CPU hotplug (-smp maxcpus=)" } },
     { "no-fallback", NO_KVM ",thread=single -accel tcg",
