@@ -45,7 +45,8 @@ static bool masked_for_long(int64_t now)
         masked_since = 0;
         return false;
     }
-    if (!masked_since) {
+    /* A snapshot's load sets the clock back. */
+    if (!masked_since || masked_since > now) {
         masked_since = now;
     }
     return now - masked_since >= MASKED_NS;
