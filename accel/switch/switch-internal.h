@@ -24,8 +24,8 @@ typedef enum SwitchFixup {
     SWITCH_FIXUP_TB_FLUSH,          /* F3: translated code */
     SWITCH_FIXUP_SHADOW_FLUSH,      /* F1, F2: hardware TLB, shadow pages */
     SWITCH_FIXUP_REINJECT,          /* C6: events in delivery */
-    SWITCH_FIXUP_EXTINT,            /* FINDINGS 3.1: PIC vector given to KVM */
-    SWITCH_FIXUP_LAPIC_EXPIRED,     /* FINDINGS 3.2: expired LAPIC timer */
+    SWITCH_FIXUP_EXTINT,            /* C6: PIC vector given to KVM */
+    SWITCH_FIXUP_LAPIC_EXPIRED,     /* E2: expired LAPIC timer */
     SWITCH_FIXUP_LAPIC_COUNT,       /* E2: LAPIC timer's current count */
     SWITCH_FIXUP_TSC_OFFSET,        /* C13: TSC goes on */
     SWITCH_FIXUP_XSTATE_BV,         /* C10: XSTATE_BV */
@@ -35,8 +35,8 @@ typedef enum SwitchFixup {
     SWITCH_FIXUP_GUEST_VALUES,      /* C20: what TCG lets a guest write */
     SWITCH_FIXUP_COALESCED_MMIO,    /* E9: writes that KVM has kept */
     SWITCH_FIXUP_INTERRUPT_READY,   /* C6: what KVM_RUN said before a load */
-    SWITCH_FIXUP_KVM_CLOCK,         /* FINDINGS 3.4: its MSRs, set in TCG */
-    SWITCH_FIXUP_CPUID,             /* FINDINGS 3.6: KVM's table in TCG */
+    SWITCH_FIXUP_KVM_CLOCK,         /* E14: its MSRs, set in TCG */
+    SWITCH_FIXUP_CPUID,             /* D2: KVM's table in TCG */
     SWITCH_FIXUP__MAX,
 } SwitchFixup;
 

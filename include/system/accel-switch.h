@@ -120,7 +120,7 @@ void accel_switch_pic_acknowledged(struct PICCommonState *pic, int irq);
  * @vector: as the PIC acknowledged it
  *
  * Does what KVM_INTERRUPT does, but through KVM_SET_VCPU_EVENTS, so that
- * KVM_GET_VCPU_EVENTS shows the vector until it is delivered (FINDINGS 3.1).
+ * KVM_GET_VCPU_EVENTS shows the vector until it is delivered (HAZARDS C6).
  * Called by the vCPU's thread with the BQL held.  Returns 0 or a negative
  * errno.
  */

@@ -71,7 +71,7 @@ static bool kvm_has_preemption_timer(void)
 
 /*
  * KVM keeps a timer's expiry in lapic_timer.pending, which nothing shows, and
- * puts it into IRR when the vCPU runs (FINDINGS 3.2); and a timer that is due
+ * puts it into IRR when the vCPU runs (HAZARDS E2); and a timer that is due
  * may not yet have expired for it.  Then a one-shot stands at 0 just as one
  * that was served long ago.  Afterwards IRR tells them apart.
  */

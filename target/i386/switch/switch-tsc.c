@@ -159,7 +159,7 @@ int x86_switch_export_tsc(CPUState *cs, X86SwitchCPU *sc)
 
 /*
  * After the MSRs were put: writing MSR_IA32_TSC on a host whose TSC is not
- * stable moves the guest's by the VM's age (FINDINGS 3.3).
+ * stable moves the guest's by the VM's age (HAZARDS C13).
  */
 int x86_switch_import_tsc(CPUState *cs, X86SwitchCPU *sc,
                           const X86HostTSC *host)

@@ -160,7 +160,7 @@ int64_t x86_switch_tsc_base_at(const X86SwitchCPU *sc, const X86HostTSC *host);
 int x86_switch_get_tsc_offset(CPUState *cs, int64_t *offset);
 /*
  * Whether KVM changes the offset by itself, as it does whenever it loads a
- * vCPU on a host whose TSC is not stable (FINDINGS 3.3).
+ * vCPU on a host whose TSC is not stable (HAZARDS C13).
  */
 bool x86_switch_tsc_offset_moves(CPUState *cs);
 void x86_switch_init_tsc_load(void);
