@@ -18,6 +18,7 @@ from vas.testing import Failure, expect_equal, run_test
 DSC = "qemu_10.0.0.dsc"
 # In the place of QEMU's: leaves its flags, and what shows that it has run.
 QEMU_CONFIGURE = """#!/bin/sh
+case " $* " in *" --bogus "*) echo "ERROR: unknown option --bogus"; exit 1 ;; esac
 printf '%s\\n' "$@" > flags
 echo >> runs
 mkdir -p pyvenv/lib/python3/site-packages
@@ -133,6 +134,15 @@ def flags(clone):
         expect_equal("runs of QEMU's configure", runs, clone.configures())
 
 
+def flag_refused(clone):
+    """QEMU's configure does not take it: it must not stick."""
+    lines = clone.run("configure", "--bogus", status=1)
+    expect_sentence("ERROR: unknown option --bogus", lines[:1])
+    expect_sentence("configure: QEMU's configure failed, see build/configure.log", lines[1:])
+    clone.run("configure")
+    expect_equal("flags", False, "--bogus" in clone.read("build/qemu/flags"))
+
+
 def source_refused(clone):
     clone.write("patches/hook.patch", PATCH.format("zwei").replace("-two", "-too"))
     clone.refused("configure: patches/hook.patch does not apply to this source: .*FAILED.*")
@@ -176,7 +186,8 @@ def package_refused(clone):
 def configure():
     with tempfile.TemporaryDirectory() as folder:
         clone = Clone(folder)
-        for case in (only_what_changed, flags, source_refused, download_refused, package_refused):
+        for case in (only_what_changed, flags, flag_refused, source_refused, download_refused,
+                     package_refused):
             print(f"{case.__name__}:")
             case(clone)
 
