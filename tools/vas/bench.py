@@ -97,12 +97,13 @@ def main(argv):
     commands = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
     command = commands.add_parser("downtime", help="how long the guest stands still",
                                   description=__doc__)
-    command.add_argument("--count", type=int, default=500, metavar="N",
+    command.add_argument("--count", type=paths.positive, default=500, metavar="N",
                          help="switches in each direction (500)")
     command.add_argument("--json", metavar="FILE", type=paths.output_file,
                          help="write the numbers to FILE")
     command.set_defaults(function=downtime)
     arguments = parser.parse_args(argv)
+    paths.clear(arguments.json)
     try:
         check.build_outer()
         need_kvm()
@@ -111,6 +112,8 @@ def main(argv):
         sys.exit(f"bench: {reason}")
     except (Failure, MachineError, QMPError, HostError, check.CheckError, OSError) as error:
         sys.exit(f"bench: {error}")
+    except KeyboardInterrupt:
+        sys.exit("bench: interrupted")
 
 
 if __name__ == "__main__":

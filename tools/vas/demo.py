@@ -109,12 +109,13 @@ def main():
         "itself, switch KVM→TCG→KVM while it runs, shut down, and print each switch.")
     parser.add_argument("--json", metavar="FILE", type=paths.output_file,
                         help="write the result there, too")
-    parser.add_argument("--smp", type=int, default=1, metavar="N", help="the guest's CPUs (1)")
-    parser.add_argument("--pairs", type=int, default=10, metavar="N",
+    parser.add_argument("--smp", type=paths.positive, default=1, metavar="N", help="the guest's CPUs (1)")
+    parser.add_argument("--pairs", type=paths.positive, default=10, metavar="N",
                         help="how often there and back (10)")
     parser.add_argument("--rig", action="store_true",
                         help="in the rig, even if this machine's KVM would do")
     args = parser.parse_args()
+    paths.clear(args.json)
     end_in_order()
     say = Progress()
     try:

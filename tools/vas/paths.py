@@ -24,6 +24,14 @@ def guest(name):
     return os.path.join(GUEST, name)
 
 
+def positive(text):
+    """A type for argparse: a count."""
+    number = int(text) if text.isdecimal() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of 1 or more")
+    return number
+
+
 def output_file(name):
     """A type for argparse: the name of a file that can be written, which is found out at once."""
     try:
@@ -31,3 +39,10 @@ def output_file(name):
             return name
     except OSError as error:
         raise argparse.ArgumentTypeError(f"{name}: {error.strerror}") from error
+
+
+def clear(*files):
+    """Empty the output @files that are given: nothing of an earlier run is to be taken for this."""
+    for name in filter(None, files):
+        with open(name, "w", encoding="utf-8"):
+            pass

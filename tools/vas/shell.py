@@ -69,17 +69,19 @@ def boot(host, accel, args):
     finally:
         if process.poll() is None:
             process.terminate()
-        process.wait(20)
+        status = process.wait(20)
         with open(log, encoding="utf-8", errors="replace") as said:
             said.seek(start)
             sys.stderr.write(said.read())
+    if status:
+        sys.exit(f"vas shell: QEMU ended with status {status}")
 
 
 def main():
     parser = argparse.ArgumentParser(prog="vas shell", description="Boot the Debian i386 image "
                                      "with its serial console and QEMU's monitor here.")
-    parser.add_argument("--smp", type=int, default=1, metavar="N", help="CPUs (1)")
-    parser.add_argument("--mem", type=int, default=256, metavar="M", help="MiB (256)")
+    parser.add_argument("--smp", type=paths.positive, default=1, metavar="N", help="CPUs (1)")
+    parser.add_argument("--mem", type=paths.positive, default=256, metavar="M", help="MiB (256)")
     parser.add_argument("--accel", metavar="TEXT", default="switch,initial=kvm",
                         help="QEMU's -accel (switch,initial=kvm)")
     parser.add_argument("--rig", action="store_true", help="in the rig in any case")

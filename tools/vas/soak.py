@@ -99,11 +99,11 @@ class ControlArm(threading.Thread):
         return self._result
 
 
-def payload_under_tcg(payload, smp):
+def payload_under_tcg(payload, smp, deadline):
     """A payload for the ControlArm."""
     def run(end):
         with Payload(payload, "tcg", arguments=["-smp", str(smp)], name="soak-control",
-                     deadline=7200) as guest:
+                     deadline=deadline) as guest:
             guest.expect_laps(3, 300)
             while not end.wait(1):
                 guest.expect_laps(3, 300)
@@ -143,19 +143,38 @@ def run(arguments, record):
     debian = arguments.payload == "debian"
     control = None
     if arguments.smp > 1:
-        control = ControlArm(soakdebian.under_tcg(arguments.smp) if debian else
-                             payload_under_tcg(arguments.payload, arguments.smp))
+        # Longer than the other arm may take.
+        deadline = arguments.switches * 3 + 2400
+        control = ControlArm(soakdebian.under_tcg(arguments.smp, deadline) if debian else
+                             payload_under_tcg(arguments.payload, arguments.smp, deadline))
         control.start()
     try:
         result = (soak_debian if debian else soak_payload)(arguments, record)
     except FAILURES as error:
         result = {"verdict": "fail", "complaints": [str(error)]}
+    except KeyboardInterrupt:
+        result = {"verdict": "fail", "complaints": ["interrupted"]}
     if result["complaints"]:
         result["verdict"] = "fail"
     if control:
         result["control"] = control.finish()
         print("the same guest under TCG alone says:",
               "; ".join([result["control"]["verdict"], *result["control"]["complaints"]]))
+    return result
+
+
+def run_and_write(arguments):
+    """Returns what --json writes."""
+    record = soakreport.Record()
+    verdict = run(arguments, record)
+    result = soakreport.summary(record, payload=arguments.payload, smp=arguments.smp,
+                                seed=arguments.seed, **verdict)
+    print(soakreport.text(result) or "no switch was made")
+    for name, content in ((arguments.json, json.dumps(result, indent=2) + "\n"),
+                          (arguments.svg, record.switches and soakreport.svg(record.switches))):
+        if name and content:
+            with open(name, "w", encoding="utf-8") as file:
+                file.write(content)
     return result
 
 
@@ -166,9 +185,9 @@ def main(argv):
         "can't run it).  With more than one vCPU the same guest runs beside it under TCG alone, "
         "too.")
     parser.add_argument("--payload", choices=["soak64", "soak16", "idle16", "smp64", "debian"],
-                        default="soak64", help="see docs/testing.rst (soak64); smp64 is for --smp 2")
-    parser.add_argument("--switches", type=int, default=10000, metavar="N")
-    parser.add_argument("--smp", type=int, default=1, metavar="M", help="vCPUs (1)")
+                        help="see docs/testing.rst (soak64; smp64 with --smp 2, debian with more)")
+    parser.add_argument("--switches", type=paths.positive, default=10000, metavar="N")
+    parser.add_argument("--smp", type=paths.positive, default=1, metavar="M", help="vCPUs (1)")
     parser.add_argument("--seed", type=int, default=SEED, metavar="S",
                         help="of the random delays between switches")
     parser.add_argument("--rig", action="store_true",
@@ -178,26 +197,26 @@ def main(argv):
     parser.add_argument("--svg", metavar="FILE", type=paths.output_file,
                         help="draw the downtimes into FILE")
     arguments = parser.parse_args(argv)
+    # The payloads but smp64 leave all vCPUs but one waiting for their startup.
+    arguments.payload = arguments.payload or {1: "soak64", 2: "smp64"}.get(arguments.smp, "debian")
+    if arguments.smp != {"debian": arguments.smp, "smp64": 2}.get(arguments.payload, 1):
+        parser.error(f"{arguments.payload} does not work on {arguments.smp} vCPU(s)")
+    if arguments.rig and arguments.payload != "debian":
+        parser.error("--rig is for --payload debian")
+    paths.clear(arguments.json, arguments.svg)
     end_in_order()
     try:
         check.build_outer()
         if arguments.payload != "debian":
             need_kvm()
-        record = soakreport.Record()
-        verdict = run(arguments, record)
-        result = soakreport.summary(record, payload=arguments.payload, smp=arguments.smp,
-                                    seed=arguments.seed, **verdict)
-        print(soakreport.text(result) or "no switch was made")
-        for name, content in ((arguments.json, json.dumps(result, indent=2) + "\n"),
-                              (arguments.svg, record.switches and soakreport.svg(record.switches))):
-            if name and content:
-                with open(name, "w", encoding="utf-8") as file:
-                    file.write(content)
+        result = run_and_write(arguments)
     except Skip as reason:
         sys.exit(f"soak: {reason}")
     except (*FAILURES, check.CheckError, debs.DebError, image.ImageError, RigError,
             OSError) as error:
         sys.exit(f"soak: {error}")
+    except KeyboardInterrupt:
+        sys.exit("soak: interrupted")
     if result["verdict"] != "pass":
         sys.exit("soak: " + "; ".join(result["complaints"][:5]))
 

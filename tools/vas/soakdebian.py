@@ -15,7 +15,7 @@ from vas.host import LocalHost
 from vas.machine import Machine
 
 # Seconds: TCG in the rig is TCG inside TCG, and does little in that time.
-LONGEST_WINDOW = {"tcg": 0.3, "kvm": 0.3}
+LONGEST_WINDOW = 0.3
 CHECK_EVERY = 50
 
 
@@ -40,12 +40,12 @@ def verdict(guest):
             "complaints": failures + trouble}
 
 
-def under_tcg(smp):
+def under_tcg(smp, deadline):
     """The same guest under TCG alone, on this machine, as a ControlArm runs it."""
     def run(end):
         with LocalHost() as host, \
                 Machine(arguments(host, "tcg", smp), binary="i386", host=host,
-                        name="soak-control", deadline=7200) as machine:
+                        name="soak-control", deadline=deadline) as machine:
             guest = Guest(machine, pace=8)
             guest.boot()
             guest.start_load("--light")
@@ -66,7 +66,7 @@ def soak_debian(host, count, smp, seed, record, say):
         for number in range(1, count + 1):
             accel = "tcg" if number % 2 else "kvm"
             machine.switch(accel, timeout=180)
-            time.sleep(generator.random() * LONGEST_WINDOW[accel])
+            time.sleep(generator.random() * LONGEST_WINDOW)
             record.remember_memory(machine, number, count)
             if number % (2 * CHECK_EVERY) == 0:
                 rounds, checks = guest.wait_round(240)
