@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from rigtest import (Guest, LAST_SECONDS, Machine, RoundTrips, Switcher, a_host, arguments,
-                     check_log, check_resets, check_verdict, finish, image, machine_arguments,
+                     check_log, check_resets, check_verdict, run_test, image, machine_arguments,
                      pace, say, seconds)
 from vas import rigtree
 
@@ -95,7 +95,7 @@ def main():
     parser.add_argument("--pairs", type=int, default=4, help="windows under load")
     parser.add_argument("--deadline", type=seconds, default=400, help="seconds for it all")
     args = parser.parse_args()
-    finish(lambda: test(args))
+    run_test(test, args)
 
 
 if __name__ == "__main__":

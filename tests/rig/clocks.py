@@ -10,7 +10,7 @@ import re
 import time
 
 from rigtest import (Failure, Guest, LAST_SECONDS, Machine, Switcher, a_host, arguments,
-                     check_log, check_resets, check_verdict, finish, image, machine_arguments,
+                     check_log, check_resets, check_verdict, run_test, image, machine_arguments,
                      mistaken_tsc, pace, say, seconds)
 from vas.debian import disk_arguments
 from vas.testing import LONG
@@ -99,7 +99,7 @@ def main():
                         help="names of clocksources, with commas")
     parser.add_argument("--deadline", type=seconds, default=600, help="seconds for it all")
     args = parser.parse_args()
-    finish(lambda: test(args))
+    run_test(test, args)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ under load, idle, across a reboot, and while it shuts down.
 import time
 
 from rigtest import (BiosConsole, Failure, Guest, LAST_SECONDS, Machine, RoundTrips, Switcher,
-                     a_host, arguments, check_log, check_verdict, finish, image,
+                     a_host, arguments, check_log, check_verdict, run_test, image,
                      machine_arguments, pace, say, seconds)
 from vas.debian import disk_arguments
 
@@ -147,7 +147,7 @@ def main():
     parser.add_argument("--no-reboot", action="store_true", help="leave the reboot out")
     parser.add_argument("--deadline", type=seconds, default=600, help="seconds for it all")
     args = parser.parse_args()
-    finish(lambda: test(args))
+    run_test(test, args)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from rigtest import (Failure, Guest, LAST_SECONDS, Machine, Switcher, a_host, arguments,
-                     check_log, check_resets, check_verdict, finish, image, machine_arguments,
+                     check_log, check_resets, check_verdict, run_test, image, machine_arguments,
                      pace, say, seconds)
 
 DISK_BYTES = 1 << 20            # what vas-load --block writes to
@@ -162,7 +162,7 @@ def main():
     parser.add_argument("--pairs", type=int, default=6, help="windows")
     parser.add_argument("--deadline", type=seconds, default=400, help="seconds for it all")
     args = parser.parse_args()
-    finish(lambda: test(args))
+    run_test(test, args)
 
 
 if __name__ == "__main__":

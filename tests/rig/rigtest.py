@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What the rig tests share: where they run, and how a guest is switched and watched.
 
-Each test is a script: exit 0 passed, 1 failed, 77 skipped, with one line that
-says why.  --local takes this machine's KVM in place of the rig, where it can
-run a 32-bit guest.
+Each test is a script that ends by vas.testing.run_test().  --local takes this
+machine's KVM in place of the rig, where it can run a 32-bit guest.
 """
 
 import argparse
@@ -14,29 +13,20 @@ import re
 import sys
 import threading
 import time
-import traceback
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../tools"))
 
-from vas import debs, image, kvmprobe, rigtree  # noqa: E402
+from vas import image, kvmprobe  # noqa: E402
 from vas.check import LONG_TIMES  # noqa: E402
 from vas.debian import Guest  # noqa: E402
-from vas.host import HostError, LocalHost  # noqa: E402
+from vas.host import LocalHost  # noqa: E402
 from vas.machine import Console, Machine, MachineError, QMPError, QMPLost  # noqa: E402
-from vas.rig import Rig, RigHost, end_in_order  # noqa: E402
-from vas.testing import LONG  # noqa: E402
+from vas.rig import Rig, RigHost  # noqa: E402
+from vas.testing import LONG, Failure, Skip, run_test  # noqa: E402
 
 START = time.monotonic()
 # How much before the rig a machine in it ends, so that it can be looked into.
 LAST_SECONDS = 60
-
-
-class Skip(Exception):
-    """The test can't run here: one line that says why."""
-
-
-class Failure(Exception):
-    """What was expected and what came."""
 
 
 def say(text):
@@ -249,23 +239,6 @@ def check_verdict(verdict, checks, failures):
         raise Failure("the guest's load failed: " + " | ".join(failures[:5]))
 
 
-def finish(test):
-    """Run @test() and exit as meson wants it."""
-    end_in_order()
-    try:
-        test()
-    except Skip as why:
-        print(f"SKIP: {why}")
-        sys.exit(77)
-    except (Failure, MachineError, HostError, QMPError, QMPLost, rigtree.RigError, debs.DebError,
-            image.ImageError) as error:
-        traceback.print_exc()
-        print(f"FAIL: {error}")
-        sys.exit(1)
-    say("passed")
-    sys.exit(0)
-
-
 __all__ = ["BiosConsole", "Failure", "Guest", "LAST_SECONDS", "Machine", "RoundTrips", "Skip",
-           "Switcher", "a_host", "arguments", "check_log", "check_resets", "check_verdict", "finish", "image",
-           "machine_arguments", "pace", "say", "seconds"]
+           "Switcher", "a_host", "arguments", "check_log", "check_resets", "check_verdict",
+           "image", "machine_arguments", "pace", "run_test", "say", "seconds"]

@@ -28,7 +28,6 @@ EXIT_NAMES = {5: "halt", 8: "shutdown", 9: "failed entry", 17: "internal error"}
 
 SIZE = 0x10000
 CODE, PDPT, DIRECTORY, STACK = 0x1000, 0x2000, 0x3000, 0x8000
-PORT = 0xe9
 
 PROGRAM = bytes.fromhex(
     "0f20c0"            # mov %cr0, %eax

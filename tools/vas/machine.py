@@ -13,6 +13,7 @@ ends it too.  Its logs (command line, output, serial console, QMP) are in machin
 import os
 import re
 import shlex
+import signal
 import subprocess
 import threading
 import time
@@ -20,6 +21,9 @@ import time
 from vas import paths
 from vas.host import HostError, LocalHost
 from vas.qmp import QMPClient, QMPError, QMPLost
+
+# Signals that a fault of QEMU's own ends it by.
+CRASHES = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)
 
 __all__ = ["Machine", "MachineError", "QMPError", "QMPLost", "HostError"]
 
@@ -365,7 +369,11 @@ class Machine:
     def __enter__(self):
         return self
 
-    def __exit__(self, kind, *unused):
+    def __exit__(self, kind, error, unused):
         if kind is not None and self.running():
             self.examine()
         self.close()
+        # Whatever came of it, or was even expected to come: this must not have been the reason.
+        if isinstance(error, Exception) and -(self._process.returncode or 0) in CRASHES:
+            name = signal.Signals(-self._process.returncode).name
+            raise MachineError(f"QEMU was ended by {name}: {error}") from error

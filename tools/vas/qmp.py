@@ -128,11 +128,6 @@ class QMPClient:
         with self._changed:
             return [e for e in self._events if name in (None, e["event"])]
 
-    def forget_events(self, name=None):
-        """Drop the events of events(name)."""
-        with self._changed:
-            self._events = [e for e in self._events if name not in (None, e["event"])]
-
     def close(self):
         try:
             self._socket.close()

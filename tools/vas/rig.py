@@ -43,6 +43,9 @@ def outer_qemu():
     return binary
 
 
+DEADLINE = "the rig was ended at its deadline"
+
+
 def end_in_order():
     """Have SIGTERM, which meson sends at a timeout, leave no folder behind."""
     signal.signal(signal.SIGTERM, lambda *unused: sys.exit(143))
@@ -223,7 +226,8 @@ class Rig:
         """What the outer machine does, when what ran in it did not do as it should."""
         status = self._process.poll()
         if status is not None:
-            print(f"rig: QEMU ended with status {status}: {self._last_words('no message')}")
+            print(f"rig: QEMU ended with status {status}: {self._last_words('no message')}",
+                  file=sys.stderr)
             return
         try:
             text = self._qmp.execute("human-monitor-command",
@@ -232,7 +236,7 @@ class Rig:
             text = str(error)
         self.console.with_suffix(".state").write_text(text)
         for found in re.finditer(r"^CPU#\d+|\bRIP=.*", text, re.M):
-            print(f"rig: {found.group().strip()}", flush=True)
+            print(f"rig: {found.group().strip()}", file=sys.stderr)
 
     def running(self):
         return self._process is not None and self._process.poll() is None
@@ -260,7 +264,7 @@ class Rig:
         if "\n" in line:
             raise RigError("a command for the rig must be one line")
         if not self.running():
-            raise RigError("the rig was ended at its deadline" if self.timed_out else
+            raise RigError(DEADLINE if self.timed_out else
                            f"the rig's QEMU ended: {self._last_words('no message')}")
         try:
             sock = socket.create_connection(("127.0.0.1", self._port), timeout)
@@ -269,6 +273,8 @@ class Rig:
             sock.sendall(line.encode() + b"\n")
         except OSError as error:
             raise RigError(f"the rig does not answer: {error}") from error
+        except RigError as error:
+            raise RigError(DEADLINE) if self.timed_out else error
         return sock
 
     def run(self, command, data=b"", timeout=None, output=None):
@@ -300,6 +306,8 @@ class Rig:
             raise RigError("the rig sent no exit status")
         except OSError as error:
             raise RigError(f"the rig does not answer: {error}") from error
+        except RigError as error:
+            raise RigError(DEADLINE) if self.timed_out else error
         finally:
             if timer:
                 timer.cancel()
@@ -438,16 +446,16 @@ def main():
         "with AMD-V that our QEMU emulates.  Its output and exit status are handed back.  Our "
         "QEMU's binaries are there under the path that they have here, and busybox.",
         epilog="About 35 seconds to boot.  Times measured inside say nothing about hardware.")
-    parser.add_argument("--smp", type=int, default=1, metavar="N",
+    parser.add_argument("--smp", type=paths.positive, default=1, metavar="N",
                         help="CPUs (1; two hang now and then)")
-    parser.add_argument("--mem", type=int, default=2048, metavar="M", help="MiB (2048)")
+    parser.add_argument("--mem", type=paths.positive, default=2048, metavar="M", help="MiB (2048)")
     parser.add_argument("--put", action="append", default=[], metavar="FILE",
                         help="a file that COMMAND needs; programs come with their libraries")
     parser.add_argument("--get", action="append", default=[], metavar="FILE",
                         help="a file that COMMAND leaves, to be copied here")
     parser.add_argument("--disk", action="append", default=[], metavar="IMAGE",
                         help="an image to be seen as /dev/vda, /dev/vdb…; never written to")
-    parser.add_argument("--timeout", type=int, default=900, metavar="S",
+    parser.add_argument("--timeout", type=paths.positive, default=900, metavar="S",
                         help="seconds until all ends (900)")
     parser.add_argument("--append", default="", metavar="TEXT",
                         help="more for the outer kernel's command line, such as tsc=unstable")
@@ -470,9 +478,16 @@ def main():
             status, _ = rig.run(f"mkdir -p {here}; cd {here} && exec {shlex.join(command)}",
                                 output=write_out)
             for file in args.get:
-                rig.get(os.path.abspath(file), file)
+                try:
+                    rig.get(os.path.abspath(file), file)
+                except RigError as error:
+                    # What COMMAND says of itself comes first.
+                    print(f"vas rig: {error}", file=sys.stderr)
+                    status = status or 1
     except (RigError, debs.DebError) as error:
         sys.exit(f"vas rig: {error}")
+    except KeyboardInterrupt:
+        sys.exit("vas rig: interrupted")
     sys.exit(status)
 
 

@@ -13,8 +13,12 @@ import sys
 import traceback
 
 from vas import paths
+from vas.debs import DebError
 from vas.host import HostError
-from vas.machine import Machine, MachineError, QMPError
+from vas.image import ImageError
+from vas.machine import Machine, MachineError, QMPError, QMPLost
+from vas.rig import end_in_order
+from vas.rigtree import RigError
 
 #: ./vas check --long: counts as high as somebody with time wants them
 LONG = os.environ.get("VAS_LONG") == "1"
@@ -47,12 +51,14 @@ def expect_error(part, function, *arguments, **keywords):
 def run_test(function, *arguments):
     """Run @function as this program's test, and end the program."""
     sys.stdout.reconfigure(line_buffering=True)
+    end_in_order()
     try:
         function(*arguments)
     except Skip as reason:
         print(f"SKIP: {reason}")
         sys.exit(77)
-    except (Failure, MachineError, QMPError, HostError) as error:
+    except (Failure, MachineError, QMPError, QMPLost, HostError, RigError, DebError,
+            ImageError) as error:
         print(f"FAIL: {error}")
         where = traceback.extract_tb(error.__traceback__)
         for frame in where[1:]:
