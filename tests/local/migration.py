@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Switches before, during and after a migration, and other users of dirty logging."""
+
+import os
+import tempfile
+import time
+
+from switchable import SWITCH, expect_untouched, switchable
+from vas.machine import Machine, QMPError
+from vas.testing import (Failure, expect_equal, expect_error, main, make_qcow2, need_kvm,
+                         payload_arguments)
+
+
+def incoming():
+    need_kvm()
+    with Machine([*payload_arguments("soak64", SWITCH), "-incoming", "defer"], start=False,
+                 name="migration") as machine:
+        why = "the guest is still to come in by migration (-incoming)"
+        expect_error(why, machine.qmp, "switch-accel", {"accel": "tcg"})
+        expect_equal("blockers", [why], machine.qmp("query-accel")["blockers"])
+        expect_untouched(machine)
+
+
+def refused():
+    with switchable() as guest:
+        machine = guest.machine
+        guest.expect_laps(3)
+        machine.qmp("migrate-set-parameters", {"max-bandwidth": 4096})
+        machine.qmp("migrate", {"uri": "file:" + os.path.join(machine.logs, "stream")})
+        expect_error("a migration is running", machine.qmp, "switch-accel", {"accel": "tcg"})
+        # where the guest is already
+        expect_equal("from", "kvm", machine.switch("kvm")["from"])
+        expect_untouched(machine)
+        guest.expect_laps(3)
+        machine.qmp("migrate_cancel")
+        for _ in range(100):
+            if machine.qmp("query-migrate").get("status") == "cancelled":
+                break
+            guest.expect_laps(3)
+        machine.switch("tcg")
+        guest.expect_laps(3)
+
+
+def in_tcg():
+    """
+    KVM's dirty logs, which a migration reads, say nothing of TCG's code: the payload modifies its
+    own, and would run what it was.
+    """
+    for accel in (SWITCH, "switch,initial=tcg"):
+        with switchable(accel) as guest:
+            machine = guest.machine
+            guest.expect_laps(3)
+            machine.switch("tcg")
+            guest.expect_laps(20)
+            machine.qmp("migrate-set-parameters", {"max-bandwidth": 4096})
+            for number in range(3):
+                stream = os.path.join(machine.logs, f"stream{number}")
+                machine.qmp("migrate", {"uri": "file:" + stream})
+                guest.expect_laps(200)
+                machine.qmp("migrate_cancel")
+                while machine.qmp("query-migrate").get("status") != "cancelled":
+                    guest.expect_laps(3)
+                guest.expect_laps(20)
+
+
+def dirty_rate():
+    """A measurement of the dirty rate goes on while the guest is switched, and harms no code."""
+    with switchable() as guest:
+        machine = guest.machine
+        for mode in ("page-sampling", "dirty-bitmap"):
+            for number in range(4):
+                machine.switch("kvm" if number % 2 else "tcg")
+                machine.qmp("calc-dirty-rate", {"calc-time": 1, "mode": mode})
+                switches = 0
+                while machine.qmp("query-dirty-rate")["status"] != "measured":
+                    guest.expect_laps(3)
+                    machine.switch("tcg" if switches % 2 else "kvm")
+                    switches += 1
+                guest.expect_laps(20)
+                if not switches:
+                    raise Failure("no switch came within the measurement")
+
+
+def migration_end(machine):
+    """Wait for the end of a migration; returns its status."""
+    while True:
+        state = machine.qmp("query-migrate").get("status")
+        if state in ("completed", "failed"):
+            return state
+        time.sleep(0.05)
+
+
+def switch_after_load(guest, accel):
+    """
+    The TSC goes on from where it was saved, for which KVM must keep an offset to the host's.  Not
+    every KVM does (a paravirtual one runs RDTSC as it is): then the guest must stay where it is.
+    """
+    try:
+        guest.machine.switch(accel)
+    except QMPError as error:
+        if "tsc_offset is 0x0" not in str(error):
+            raise
+        print(error)
+        expect_untouched(guest.machine, "tcg")
+    guest.expect_laps(3)
+
+
+def streams():
+    """A stream is loaded under the accelerator that it was saved under, and under no other."""
+    for accel, other in (("kvm", "tcg"), ("tcg", "kvm")):
+        with switchable() as guest:
+            machine = guest.machine
+            guest.expect_laps(3)
+            machine.switch("tcg")
+            guest.expect_laps(3)
+            machine.switch(accel)
+            guest.expect_laps(3)
+            stream = os.path.join(machine.logs, "stream")
+            machine.qmp("migrate", {"uri": "file:" + stream})
+            expect_equal("migration", "completed", migration_end(machine))
+            expect_error("migrated away", machine.qmp, "switch-accel", {"accel": other})
+            for initial, end in ((accel, "completed"), (other, "failed")):
+                with switchable(f"switch,initial={initial}", start=False,
+                                arguments=["-incoming", "defer"]) as copy:
+                    copy.machine.qmp("migrate-incoming", {"uri": "file:" + stream,
+                                                          "exit-on-error": False})
+                    expect_equal(f"{accel}'s stream under {initial}", end,
+                                 migration_end(copy.machine))
+                    if end == "completed":
+                        copy.machine.cont()
+                        copy.expect_laps(3)
+                        switch_after_load(copy, other)
+
+
+def render_memory(machine):
+    """Have QEMU render the memory's layout anew, by a PAM register of the 440FX for 0xc0000."""
+    for value in (0x33, 0):
+        for write in ("/w 0xcf8 0x80000058", f"/b 0xcfe {value:#x}"):
+            expect_equal("HMP's answer", "", machine.hmp("o " + write))
+
+
+def logging():
+    """
+    KVM logs the pages that a guest makes dirty while it is migrated, though the memory's layout was
+    rendered in TCG, for which all of it is logged.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        disk = os.path.join(folder, "disk")
+        make_qcow2(disk)
+        drive = ["-drive", f"file={disk},if=none,id=disk", "-device",
+                 "virtio-blk-pci,drive=disk,romfile="]
+        with switchable("switch,initial=tcg", arguments=drive) as guest:
+            machine = guest.machine
+            stream = os.path.join(machine.logs, "stream")
+            for accel in ("tcg", "kvm"):
+                machine.switch("tcg")
+                render_memory(machine)
+                machine.switch(accel)
+                expect_equal("savevm", "", machine.hmp("savevm one"))
+                guest.expect_laps(3)
+            # Not all of it at once: the guest goes on writing.
+            machine.qmp("migrate-set-parameters", {"max-bandwidth": 1 << 20})
+            machine.qmp("migrate", {"uri": "file:" + stream})
+            guest.expect_laps(20)
+            machine.qmp("migrate-set-parameters", {"max-bandwidth": 1 << 30})
+            expect_equal("migration", "completed", migration_end(machine))
+        with switchable(start=False, arguments=[*drive, "-incoming", "file:" + stream]) as copy:
+            copy.machine.cont()
+            copy.expect_laps(10)
+
+
+main({"incoming": incoming, "refused": refused, "in-tcg": in_tcg,
+      "dirty-rate": dirty_rate, "logging": logging, "streams": streams})
