@@ -160,7 +160,7 @@ class RoundTrips:
               "pic_ioport_write", "ioapic_set_irq", "ioapic_mem_write", "ide_dma_cb",
               "pci_cfg_write", "cpu_reset")
     # A vCPU in SMM or with A20 masked, or a switch that waits for one.
-    NOT_NOW = r"must run on until|already in progress|has shut down"
+    NOT_NOW = r"must run on until|already in progress|has shut down|QEMU is ending"
 
     def __init__(self, machine, enabled):
         self._machine = machine
