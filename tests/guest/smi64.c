@@ -108,12 +108,17 @@ static bool wait_for(const volatile uint32_t *value, uint32_t wanted)
 }
 
 /* Who is in SMM has to leave it first. */
-static void switch_once(void)
+static void wait_for_switch(void)
 {
-    ask_switch();
     while (switch_waits()) {
         wrong |= changed_registers();
     }
+}
+
+static void switch_once(void)
+{
+    ask_switch();
+    wait_for_switch();
 }
 
 static void check_smi(const char *what, uint32_t to, uint32_t command)
@@ -176,6 +181,7 @@ static void check_init(void)
         send_ipi(AP_ID, ICR_STARTUP | AP_PAGE >> 12);
         wait_until(hpet_ns() + MS);
     }
+    wait_for_switch();
     switch_once();
     check_runs();
     verify("started once after an INIT in SMM", 1, starts - started);
