@@ -114,9 +114,23 @@ void accel_switch_pic_acknowledged(struct PICCommonState *pic, int irq);
 #ifdef TARGET_I386
 #include "cpu.h"
 
+struct kvm_run;
+
+/**
+ * x86_switch_may_inject: whether KVM_RUN goes on with a whole instruction
+ * @run: the vCPU's, after its last exit
+ *
+ * The end of one whose I/O QEMU has done may raise an exception (a step's, a
+ * page fault), which comes before an interrupt that was given as an event, and
+ * has KVM forget it (kernel: kvm_check_and_inject_events()).
+ * ready_for_interrupt_injection does not tell.  Called by the vCPU's thread.
+ */
+bool x86_switch_may_inject(const struct kvm_run *run);
+
 /**
  * x86_switch_inject_extint: give KVM the vector of an external interrupt
- * @cpu: the vCPU; kvm_run.ready_for_interrupt_injection says that it may
+ * @cpu: the vCPU; kvm_run.ready_for_interrupt_injection says that it may, and
+ *       x86_switch_may_inject()
  * @vector: as the PIC acknowledged it
  *
  * Does what KVM_INTERRUPT does, but through KVM_SET_VCPU_EVENTS, so that

@@ -21,10 +21,14 @@
 #define IER_THRE        2
 #define MCR_OUT2        8
 
+#define VECTOR_DB       1
 #define VECTOR_LOW      0x41
 #define VECTOR_HIGH     0x51
 #define VECTOR_LEVEL    0x55
 #define VECTOR_MASKED   0x56
+
+#define FLAGS_TF        0x100
+#define FLAGS_IF        0x200
 
 #define SPINS           300
 #define SHADOWS         2000
@@ -96,7 +100,7 @@ void trap(Frame *frame)
     if (interrupts_taken(frame)) {
         return;
     }
-    if (vector < 0x20 && vector != VECTOR_NMI) {
+    if (vector < 0x20 && vector != VECTOR_NMI && vector != VECTOR_DB) {
         check_value("no exception, at RIP", frame->rip, vector);
         debug_exit(2);
     }
@@ -109,6 +113,9 @@ void trap(Frame *frame)
         break;
     case VECTOR_NMI:
         in_nmi();
+        break;
+    case VECTOR_DB:
+        frame->rflags &= ~(uint64_t)FLAGS_TF;
         break;
     case VECTOR_PIT:
         ask_switch();
@@ -224,18 +231,25 @@ static void pit_once(uint16_t ticks)
     outb(0x40, ticks >> 8);
 }
 
-static void check_extint(void)
+/* The PIT's interrupt, pending at the PIC, whose mask is then @mask. */
+static void make_pit_pending(uint8_t mask)
 {
     outb(PIC_MASK, 0xfe);
     /* What came while it was masked is taken before the one that counts. */
     pit_once(0xffff);
     take_interrupts(SPINS);
     forget();
+    outb(PIC_MASK, mask);
     pit_once(200);
     outb(0x20, 0x0a);
     while (!(inb(0x20) & 1)) {
         continue;
     }
+}
+
+static void check_extint(void)
+{
+    make_pit_pending(0xfe);
     ask_switch();
     expect("ExtINT with IF clear", 0, 0, 0);
     take_interrupts(SPINS);
@@ -244,6 +258,40 @@ static void check_extint(void)
     expect("ExtINT", 1, VECTOR_PIT, 0);
     outb(0x20, 0x0b);
     verify("PIC's in-service register", 0, inb(0x20));
+    outb(PIC_MASK, 0xff);
+}
+
+/* The trap of a single step ends HLT, with nothing else to come. */
+static void check_stepped_halt(void)
+{
+    uintptr_t after;
+
+    forget();
+    asm volatile("lea 1f(%%rip), %0\n"
+                 "pushfq\n"
+                 "orl %1, (%%rsp)\n"
+                 "popfq\n"
+                 "hlt\n"
+                 "1:"
+                 : "=r" (after) : "i" (FLAGS_TF) : "cc", "memory");
+    expect("step over HLT", 1, VECTOR_DB, 0);
+    verify("step over HLT, where", after, came_at);
+}
+
+/* The trap comes before the interrupt that the instruction unmasks. */
+static void check_stepped_unmask(void)
+{
+    make_pit_pending(0xff);
+    asm volatile("pushfq\n"
+                 "orl %0, (%%rsp)\n"
+                 "popfq\n"
+                 "outb %1, %2\n"
+                 "nop\n"
+                 "cli"
+                 : : "i" (FLAGS_TF | FLAGS_IF), "a" ((uint8_t)0xfe),
+                     "i" (PIC_MASK) : "cc", "memory");
+    take_interrupts(SPINS);
+    expect("step over an OUT", 2, VECTOR_DB, VECTOR_PIT);
     outb(PIC_MASK, 0xff);
 }
 
@@ -295,6 +343,8 @@ void kernel_main(void)
         check_mov_ss();
         check_nmi();
         check_extint();
+        check_stepped_halt();
+        check_stepped_unmask();
         check_level();
         check_masked_level();
         lap_done();

@@ -18,6 +18,20 @@
 #include "kvm/kvm_i386.h"
 #include "x86-switch.h"
 
+bool x86_switch_may_inject(const struct kvm_run *run)
+{
+    switch (run->exit_reason) {
+    case KVM_EXIT_IO:
+    case KVM_EXIT_MMIO:
+    case KVM_EXIT_HYPERCALL:
+    case KVM_EXIT_X86_RDMSR:
+    case KVM_EXIT_X86_WRMSR:
+        return false;
+    default:
+        return true;
+    }
+}
+
 int x86_switch_inject_extint(CPUState *cs, int vector)
 {
     struct kvm_interrupt intr = { .irq = vector };
@@ -178,6 +192,10 @@ static void say_ready_for_interrupt(CPUState *cs, bool interrupt_shadow)
         !interrupt_shadow && env->interrupt_injected < 0 &&
         !env->exception_injected && !env->exception_pending &&
         !env->nmi_injected && apic_accept_pic_intr(X86_CPU(cs)->apic_state);
+    /* Of an instruction that is done: x86_switch_may_inject() goes by it. */
+    if (!x86_switch_may_inject(cs->kvm_run)) {
+        cs->kvm_run->exit_reason = KVM_EXIT_INTR;
+    }
 }
 
 /* Set between a load into KVM and the start of what was loaded. */
