@@ -22,6 +22,13 @@ def status(machine):
     return machine.qmp("query-status")["status"]
 
 
+def cpu_model(machine):
+    """What a management program is told of qemu64, but for KVM's own features."""
+    props = machine.qmp("query-cpu-model-expansion", type="full",
+                        model={"name": "qemu64"})["model"]["props"]
+    return {name: value for name, value in props.items() if not name.startswith("kvm")}
+
+
 def surface():
     """What query-accel, switch-accel, ACCEL_SWITCHED and the HMP commands say."""
     with switchable() as guest:
@@ -57,6 +64,12 @@ def surface():
         if "tcg" not in machine.hmp("info accel"):
             raise Failure("info accel does not name tcg: " + machine.hmp("info accel"))
         guest.expect_laps(3)
+        # What is said of the machine does not depend on what runs.
+        told = [(machine.hmp("info mtree -f"), cpu_model(machine))
+                for accel in ("tcg", "kvm") if machine.switch(accel)]
+        expect_equal("memory and CPU model", *told)
+        if not re.search(r"ram.* switch$", told[0][0].replace("\r", ""), re.M):
+            raise Failure("info mtree -f names no accelerator: " + told[0][0])
 
 
 def same():
@@ -95,8 +108,22 @@ def plain():
             guest.expect_laps(3)
 
 
+CF_ZF_DF = 0x441
+
+
+def gdb_eflags(connection, value=None):
+    """Number 17 of x86-64's registers, as gdb counts: write @value, or read it."""
+    if value is not None:
+        text = value.to_bytes(4, "little").hex().encode()
+        expect_equal("write", b"OK", gdb_command(connection, b"P11=" + text))
+    return int.from_bytes(bytes.fromhex(gdb_command(connection, b"p11").decode()), "little")
+
+
 def debugger():
-    """A debugger's breakpoints are one accelerator's: a switch must wait for their end."""
+    """
+    A debugger's breakpoints are one accelerator's: a switch must wait for their end.  What it writes
+    into EFLAGS is written.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "gdb")
         with switchable(arguments=["-gdb", f"unix:{path},server=on,wait=off"]) as guest, \
@@ -112,6 +139,14 @@ def debugger():
                     expect_equal("active", accel, machine.qmp("query-accel")["active"])
                     expect_equal("remove", b"OK", gdb_command(connection, b"z%s,fff0,1" % kind))
                 machine.switch(other)
+            before = gdb_eflags(connection)
+            for value in (before | CF_ZF_DF, before & ~CF_ZF_DF):
+                gdb_eflags(connection, value)
+                machine.switch("tcg")
+                gdb_eflags(connection, value ^ CF_ZF_DF)
+                machine.switch("kvm")
+                expect_equal("EFLAGS", value ^ CF_ZF_DF, gdb_eflags(connection))
+            gdb_eflags(connection, before)
             connection.close()
             machine.cont()
             guest.expect_laps(3)
@@ -346,6 +381,7 @@ REFUSED = [
     (["-cpu", "qemu64,hv-passthrough=on"],
      "does not work with Hyper-V enlightenments (hv-*)"),
     (["-cpu", "qemu64,pmu=on"], "does not work with a PMU (pmu=on)"),
+    (["-cpu", "qemu64,lmce=on"], "does not work with LMCE (lmce=on)"),
     (["-global", "apic-common.vapic=on"], "does not work with kvmvapic (apic-common.vapic=on)"),
     (["-cpu", "486"], "does not work with a CPU without 'apic'"),
     (["-cpu", "qemu64,+pcid"], LACKS + "'pcid'"),
