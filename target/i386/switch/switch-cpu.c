@@ -108,6 +108,8 @@ static PropValue x86_switch_default_props[] = {
     { "kvm-steal-time", "off" },
     { "kvm-pv-eoi", "off" },
     { "kvm-msi-ext-dest-id", "off" },
+    /* KVM's default, which a model that is asked for in TCG turns off. */
+    { "x2apic", "on" },
     { NULL, NULL },
 };
 
@@ -120,8 +122,9 @@ static void x86_switch_cpu_instance_init(CPUState *cs)
      * own (HAZARDS D4); x86_switch_feature_mask() drops what differs.
      */
     KVM_CPU_CLASS()->cpu_instance_init(cs);
-    /* On by default in "max"; TCG has none.  pmu=on is refused. */
+    /* On by default in "max"; TCG has none.  pmu=on, lmce=on are refused. */
     cpu->enable_pmu = false;
+    cpu->enable_lmce = false;
     if (X86_CPU_GET_CLASS(cpu)->model) {
         x86_cpu_apply_props(cpu, x86_switch_default_props);
     }

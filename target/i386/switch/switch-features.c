@@ -28,6 +28,10 @@ bool x86_switch_check_features(X86CPU *cpu, Error **errp)
         error_setg(errp, "-accel switch does not work with a PMU (pmu=on)");
         return false;
     }
+    if (cpu->enable_lmce) {
+        error_setg(errp, "-accel switch does not work with LMCE (lmce=on)");
+        return false;
+    }
     if (!(env->features[FEAT_1_EDX] & CPUID_APIC)) {
         error_setg(errp, "-accel switch does not work with a CPU without"
                    " 'apic'");
