@@ -113,6 +113,8 @@ CF_ZF_DF = 0x441
 
 def gdb_eflags(connection, value=None):
     """Number 17 of x86-64's registers, as gdb counts: write @value, or read it."""
+    # It is only then that QEMU asks KVM.
+    gdb_command(connection, b"g")
     if value is not None:
         text = value.to_bytes(4, "little").hex().encode()
         expect_equal("write", b"OK", gdb_command(connection, b"P11=" + text))

@@ -187,6 +187,13 @@ static bool exception_is_kept(int nr)
     return nr != EXCP03_INT3 && nr != EXCP04_INTO && nr != EXCP06_ILLOP;
 }
 
+/* Another one in its delivery is a double fault (SDM vol. 3A, "#DF"). */
+static bool exception_is_first_of_two(int nr)
+{
+    return nr == EXCP00_DIVZ || nr == EXCP08_DBLE ||
+           (nr >= EXCP0A_TSS && nr <= EXCP0E_PAGE);
+}
+
 /*
  * Events in delivery (C6).  A software interrupt or exception is dropped:
  * RIP is still at the instruction, which TCG executes anew.
@@ -213,6 +220,9 @@ static void convert_events_to_tcg(X86CPU *cpu)
     if (env->exception_injected && exception_is_kept(env->exception_nr) &&
         reinject) {
         cs->exception_index = env->exception_nr;
+        if (exception_is_first_of_two(env->exception_nr)) {
+            env->old_exception = env->exception_nr;
+        }
         env->exception_is_int = 0;
         env->exception_next_eip = env->eip;
         cs->halted = 0;
@@ -375,7 +385,7 @@ void x86_switch_convert_to_kvm(X86CPU *cpu, X86SwitchCPU *sc)
 {
     CPUX86State *env = &cpu->env;
 
-    env->eflags = cpu_compute_eflags(env);
+    /* EFLAGS are whole outside of cpu_exec(), and a debugger writes them. */
     convert_fp_to_kvm(env);
     convert_segments_to_kvm(env);
     convert_events_to_kvm(cpu);

@@ -69,6 +69,12 @@ bool switch_arch_check(bool *passing, Error **errp)
                        " on until it unmasks it", cs->cpu_index);
             return false;
         }
+        if (tcg_enabled() && cs->watchpoint_hit) {
+            /* A locked instruction's, done apart from other vCPUs (C8) */
+            error_setg(errp, "vCPU %d has met a watchpoint, and must run on"
+                       " until its debug exception", cs->cpu_index);
+            return false;
+        }
         if (kvm_enabled() && env->pdptrs_valid &&
             x86_switch_pdptes_differ(cs, env->cr[3], env->pdptrs)) {
             /* TCG would go by those in memory at once (C11) */
