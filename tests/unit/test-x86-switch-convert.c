@@ -210,9 +210,11 @@ static void test_flags(void)
         g_assert_cmphex(v->env->cc_op, ==, CC_OP_EFLAGS);
         g_assert_cmphex(v->env->cc_src, ==, table[i].cc);
         g_assert_cmpint(v->env->df, ==, (int32_t)table[i].df);
-        v->env->eflags &= ~(CC_O | CC_S | CC_Z | CC_A | CC_P | CC_C | DF_MASK);
-        to_kvm(v);
+        /* Outside of cpu_exec() all are in there, for a debugger to write. */
         g_assert_cmphex(v->env->eflags, ==, table[i].eflags);
+        v->env->eflags ^= CC_Z | DF_MASK;
+        to_kvm(v);
+        g_assert_cmphex(v->env->eflags, ==, table[i].eflags ^ (CC_Z | DF_MASK));
     }
 }
 
@@ -315,18 +317,21 @@ static void test_exceptions_to_tcg(void)
         uint64_t payload;
         int index;
         uint64_t cr2, dr6;
-        bool gd;
+        bool gd, first_of_two;
     } table[] = {
-        { EXCP0D_GPF, false, false, 0, EXCP0D_GPF, 0, 0, true },
-        { EXCP0E_PAGE, true, true, 0x1234, EXCP0E_PAGE, 0x1234, 0, true },
-        { EXCP0E_PAGE, false, false, 0, EXCP0E_PAGE, 0, 0, true },
+        { EXCP0D_GPF, false, false, 0, EXCP0D_GPF, 0, 0, true, true },
+        { EXCP0E_PAGE, true, true, 0x1234, EXCP0E_PAGE, 0x1234, 0, true, true },
+        { EXCP0E_PAGE, false, false, 0, EXCP0E_PAGE, 0, 0, true, true },
+        { EXCP08_DBLE, false, false, 0, EXCP08_DBLE, 0, 0, true, true },
+        { EXCP00_DIVZ, false, false, 0, EXCP00_DIVZ, 0, 0, true, true },
+        { EXCP11_ALGN, false, false, 0, EXCP11_ALGN, 0, 0, true, false },
         { EXCP01_DB, true, true, 0x4001, EXCP01_DB, 0,
-          DR6_FIXED_1 | 0x4001, false },
-        { EXCP01_DB, false, false, 0, EXCP01_DB, 0, 0, true },
+          DR6_FIXED_1 | 0x4001, false, false },
+        { EXCP01_DB, false, false, 0, EXCP01_DB, 0, 0, true, false },
         /* come again by themselves */
-        { EXCP03_INT3, false, false, 0, -1, 0, 0, true },
-        { EXCP04_INTO, false, false, 0, -1, 0, 0, true },
-        { EXCP06_ILLOP, true, false, 0, -1, 0, 0, true },
+        { EXCP03_INT3, false, false, 0, -1, 0, 0, true, false },
+        { EXCP04_INTO, false, false, 0, -1, 0, 0, true, false },
+        { EXCP06_ILLOP, true, false, 0, -1, 0, 0, true, false },
     };
 
     for (int i = 0; i < ARRAY_SIZE(table); i++) {
@@ -341,6 +346,8 @@ static void test_exceptions_to_tcg(void)
         v->env->mp_state = KVM_MP_STATE_HALTED;
         to_tcg(v);
         g_assert_cmpint(v->cs->exception_index, ==, table[i].index);
+        g_assert_cmpint(v->env->old_exception, ==,
+                        table[i].first_of_two ? table[i].nr : -1);
         g_assert_cmpint(v->cs->halted, ==, table[i].index < 0);
         g_assert_cmphex(v->env->cr[2], ==, table[i].cr2);
         g_assert_cmphex(v->env->dr[6], ==, table[i].dr6);
