@@ -45,6 +45,14 @@ bool switch_arch_check(bool *passing, Error **errp)
                        cs->cpu_index);
             return false;
         }
+        if ((x86_switch_lapic(X86_CPU(cs))->apicbase & MSR_IA32_APICBASE_BASE)
+            != APIC_DEFAULT_ADDRESS) {
+            /* KVM's goes there, QEMU's stays (E1) */
+            error_setg(errp, "vCPU %d has moved its local APIC (MSR"
+                       " IA32_APIC_BASE 0x%" PRIx64 ")", cs->cpu_index,
+                       (uint64_t)x86_switch_lapic(X86_CPU(cs))->apicbase);
+            return false;
+        }
         if (env->cr[4] & cr4_reserved_bits(env)) {
             /* A paravirtual KVM may show the guest its host's CPUID (D2) */
             error_setg(errp, "vCPU %d uses CPU features that its model does"
