@@ -320,7 +320,11 @@ static void switch_kvm_error_bh(void *opaque)
     }
     last = now;
     info = accel_switch_to(SWITCHABLE_ACCEL_TCG, &err);
-    if (info || switch_may_wait(first + switch_wait_ns())) {
+    if (info) {
+        last = 0;
+        return;
+    }
+    if (switch_may_wait(first + switch_wait_ns())) {
         return;
     }
     error_reportf_err(g_steal_pointer(&err),
