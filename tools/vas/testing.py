@@ -6,6 +6,7 @@ A test is a program.  It ends with 0 when it passed, with 1 when it failed, and 
 "SKIP: reason", when this machine can't run it: "meson test" counts these apart.
 """
 
+import contextlib
 import os
 import re
 import subprocess
@@ -46,6 +47,19 @@ def expect_error(part, function, *arguments, **keywords):
             raise Failure(f"expected an error with {part!r}, got {error.description!r}") from error
         return
     raise Failure(f"expected an error with {part!r}, got success")
+
+
+@contextlib.contextmanager
+def left_out(omit, noticed):
+    """A negative control: without the fix-up @omit the body must fail, with @noticed in the text."""
+    try:
+        yield
+    except Failure as error:
+        print(f"without {omit}: {error}")
+        if noticed not in str(error):
+            raise
+    else:
+        raise Failure(f"{omit} was left out, and nothing was noticed")
 
 
 def run_test(function, *arguments):
