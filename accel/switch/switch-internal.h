@@ -179,6 +179,11 @@ bool switch_arch_check(bool *passing, Error **errp);
  * code.
  */
 int switch_arch_pausing_kvm(CPUState *cpu);
+/*
+ * Called by a vCPU's thread when KVM could not execute an instruction: have
+ * the vCPU execute it once more when it next runs.  0 or a negative errno.
+ */
+int switch_arch_retry_instruction(CPUState *cpu);
 /* Take every vCPU's registers, events, LAPIC and TSC out of KVM. */
 bool switch_arch_export_kvm(Error **errp);
 /* Take back an export that is not going to be used. */

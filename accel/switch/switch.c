@@ -336,7 +336,8 @@ bool accel_switch_on_kvm_error(CPUState *cpu)
 {
     if (!accel_switch_configured() ||
         switch_state->on_kvm_error != ON_KVM_ERROR_TCG ||
-        cpu->kvm_run->internal.suberror != KVM_INTERNAL_ERROR_EMULATION) {
+        cpu->kvm_run->internal.suberror != KVM_INTERNAL_ERROR_EMULATION ||
+        switch_arch_retry_instruction(cpu) < 0) {
         return false;
     }
     trace_accel_switch_kvm_error(cpu->cpu_index);

@@ -33,6 +33,28 @@ def on_kvm_error(host):
             guest.expect_laps(3)
 
 
+def on_kvm_error_waits(host):
+    """While the switch has to wait, the vCPU meets the instruction again, not the #UD."""
+    with Payload("told32", "switch,initial=kvm,on-kvm-error=tcg", host=host,
+                 arguments=["-no-reboot"], name="payloads-on-error-waits") as guest:
+        machine = guest.machine
+        for _ in range(3):
+            guest.expect_laps(3)
+            machine.hmp("o /b 0x92 0")      # masks A20, which KVM doesn't know
+            machine.serial.send("x")
+            if not machine.wait_trace("accel_switch_kvm_error", 5):
+                raise Failure("KVM executes the instruction")
+            machine.stop()
+            machine.cont()
+            expect_equal("accelerator", "kvm", machine.accel())
+            machine.hmp("o /b 0x92 2")
+            machine.wait_event("ACCEL_SWITCHED", 10)
+            machine.debugcon.expect("^done: x", 10)
+            guest.expect_laps(3)
+            machine.switch("kvm")
+            machine.wait_event("ACCEL_SWITCHED", 10)
+
+
 def smm(host):
     """System Management Mode, which the rig's KVM has: a switch waits for its end."""
     with Payload("told16", "switch,initial=kvm", host=host, arguments=["-M", "pc,smm=on"],
@@ -76,6 +98,7 @@ def payloads(deadline):
         refused_at_start(host, "with 'pku' and without 'xsave'", "-cpu", "qemu64,+pku")
         print("told32")
         on_kvm_error(host)
+        on_kvm_error_waits(host)
         print("vga64")
         screen(host)
         print("hostile64")

@@ -32,6 +32,18 @@ bool x86_switch_may_inject(const struct kvm_run *run)
     }
 }
 
+/*
+ * Only what KVM_SET_VCPU_EVENTS always sets is to change: what may change in
+ * the kernel by itself between GET and SET (an NMI or SMI from another vCPU)
+ * is not put back.
+ */
+static int put_own_events(CPUState *cs, struct kvm_vcpu_events *events)
+{
+    events->flags &= KVM_VCPUEVENT_VALID_PAYLOAD |
+                     KVM_VCPUEVENT_VALID_TRIPLE_FAULT;
+    return kvm_vcpu_ioctl(cs, KVM_SET_VCPU_EVENTS, events);
+}
+
 int x86_switch_inject_extint(CPUState *cs, int vector)
 {
     struct kvm_interrupt intr = { .irq = vector };
@@ -49,13 +61,7 @@ int x86_switch_inject_extint(CPUState *cs, int vector)
     events.interrupt.injected = 1;
     events.interrupt.nr = vector;
     events.interrupt.soft = 0;
-    /*
-     * Only the vector is to change: what may change in the kernel by itself
-     * between GET and SET (an NMI or SMI from another vCPU) is not put back.
-     */
-    events.flags &= KVM_VCPUEVENT_VALID_PAYLOAD |
-                    KVM_VCPUEVENT_VALID_TRIPLE_FAULT;
-    ret = kvm_vcpu_ioctl(cs, KVM_SET_VCPU_EVENTS, &events);
+    ret = put_own_events(cs, &events);
     if (ret < 0) {
         return ret;
     }
@@ -66,6 +72,20 @@ int x86_switch_inject_extint(CPUState *cs, int vector)
         ret = kvm_vcpu_ioctl(cs, KVM_SET_MP_STATE, &mp);
     }
     return ret;
+}
+
+/* It queues a #UD before it gives up (kernel: handle_emulation_failure()). */
+int switch_arch_retry_instruction(CPUState *cs)
+{
+    struct kvm_vcpu_events events;
+    int ret = kvm_vcpu_ioctl(cs, KVM_GET_VCPU_EVENTS, &events);
+
+    if (ret < 0 || events.exception.nr != EXCP06_ILLOP) {
+        return ret;
+    }
+    events.exception.injected = 0;
+    events.exception.pending = 0;
+    return put_own_events(cs, &events);
 }
 
 /* INIT and SIPI that TCG has not taken yet have no place in KVM (C15). */
