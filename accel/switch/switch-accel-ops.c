@@ -56,12 +56,16 @@ static bool switch_cpu_thread_is_idle(CPUState *cpu)
 static void switch_synchronize_post_reset(CPUState *cpu)
 {
     FORWARD(synchronize_post_reset, cpu);
+    if (kvm_enabled()) {
+        switch_arch_put_kvm(cpu);
+    }
 }
 
 static void switch_synchronize_post_init(CPUState *cpu)
 {
     FORWARD(synchronize_post_init, cpu);
     if (kvm_enabled()) {
+        switch_arch_put_kvm(cpu);
         switch_arch_loaded_kvm(cpu);
     }
 }

@@ -223,6 +223,8 @@ bool switch_arch_compare_snapshots(SwitchSnapshot *before,
 void switch_arch_pre_save_tcg(void);
 void switch_arch_post_load_tcg(void);
 int switch_arch_post_load_kvm(void);
+/* A vCPU's registers were put into KVM at a reset or load: the rest of it. */
+void switch_arch_put_kvm(CPUState *cpu);
 /* Then, of each vCPU: KVM has been given what was loaded. */
 void switch_arch_loaded_kvm(CPUState *cpu);
 

@@ -3,22 +3,26 @@
 
 import contextlib
 import os
+import re
+import socket
 import tempfile
 
-from vas.testing import Payload, expect_equal, left_out, main, make_qcow2, need_kvm
+from vas.testing import (Payload, expect_equal, gdb_command, left_out, main, make_qcow2,
+                         need_kvm)
 
 SLOW, FAST = 65535, 500         # counts of the PIT, which counts at 1.193182 MHz
+STI_HLT_CLI = b"\xfb\xf4\xfa"
 
 
 @contextlib.contextmanager
-def saveable(options=""):
+def saveable(options="", more=()):
     need_kvm()
     with tempfile.TemporaryDirectory() as folder:
         disk = os.path.join(folder, "disk")
         make_qcow2(disk)
         arguments = ["-blockdev", "qcow2,node-name=disk,file.driver=file,"
                                   f"file.filename={disk}",
-                     "-device", "virtio-blk-pci,drive=disk"]
+                     "-device", "virtio-blk-pci,drive=disk", *more]
         with Payload("soak64", "switch,initial=kvm" + options, arguments=arguments,
                      name="snapshots") as guest:
             guest.expect_laps(3)
@@ -85,4 +89,56 @@ def events_control():
         events(1500, ",x-omit=interrupt-ready")
 
 
-main({"memory": memory, "events": events, "events-control": events_control})
+def run_into_shadow(machine, connection, folder):
+    """In TCG, stopped: run on until the vCPU stands between a STI and a HLT."""
+    path = os.path.join(folder, "memory")
+    machine.qmp("pmemsave", val=0x100000, size=0x100000, filename=path)
+    with open(path, "rb") as file:
+        halts = [0x100001 + match.start() for match in re.finditer(STI_HLT_CLI, file.read())]
+    for kind, *command in ((b"Z", b"c"), (b"z",)):
+        for halt in halts:
+            expect_equal("breakpoint", b"OK", gdb_command(connection, b"%s1,%x,1" % (kind, halt)))
+        for line in command:
+            expect_equal("stopped", b"T05", gdb_command(connection, line)[:3])
+
+
+def interrupt_shadow():
+    """A vCPU that a snapshot is loaded into, or a reset, is no longer in an interrupt shadow."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "gdb")
+        # Not every KVM sets the TSC of a snapshot.
+        with saveable(",read-back=off", ["-gdb", f"unix:{path},server=on,wait=off"]) as guest, \
+                socket.socket(socket.AF_UNIX) as connection:
+            machine = guest.machine
+
+            def command(line):
+                expect_equal(line, "", machine.hmp(line))
+
+            def expect_shadow(there):
+                expect_equal("interrupt shadow", f"II={there}",
+                             re.search("II=.", machine.hmp("info registers")).group(0))
+
+            command("savevm kvm")
+            connection.connect(path)
+            gdb_command(connection, b"?")
+            machine.switch("tcg")
+            run_into_shadow(machine, connection, folder)
+            command("savevm tcg")
+            connection.close()
+            machine.cont()
+            machine.stop()      # no longer for the debugger
+            for leave in ("loadvm kvm", "system_reset"):
+                command("loadvm tcg")
+                expect_shadow(1)
+                machine.switch("kvm")
+                machine.switch("tcg")
+                expect_shadow(1)
+                machine.switch("kvm")
+                command(leave)
+                machine.switch("tcg")
+                expect_shadow(0)
+            machine.cont()
+            guest.expect_laps(3)
+
+
+main({"memory": memory, "interrupt-shadow": interrupt_shadow, "events": events, "events-control": events_control})

@@ -196,6 +196,27 @@ static int flush_shadow_pages(void)
     return kvm_vm_ioctl(kvm_state, KVM_SET_USER_MEMORY_REGION, &region);
 }
 
+static int put_interrupt_shadow(CPUState *cs, bool shadow)
+{
+    struct kvm_vcpu_events events;
+    int ret = kvm_vcpu_ioctl(cs, KVM_GET_VCPU_EVENTS, &events);
+
+    if (ret < 0 || switch_omits(SWITCH_FIXUP_INTERRUPT_SHADOW)) {
+        return ret;
+    }
+    /*
+     * TCG does not keep STI's and MOV SS's apart.  With IF clear it was
+     * MOV SS, and must be: VM entry fails for blocking by STI with IF clear
+     * (SDM vol. 3C, checks on guest non-register state).
+     */
+    events.interrupt.shadow = !shadow ? 0
+                              : cpu_env(cs)->eflags & IF_MASK
+                              ? KVM_X86_SHADOW_INT_STI
+                              : KVM_X86_SHADOW_INT_MOV_SS;
+    events.flags |= KVM_VCPUEVENT_VALID_SHADOW;
+    return kvm_vcpu_ioctl(cs, KVM_SET_VCPU_EVENTS, &events);
+}
+
 /*
  * Whether KVM would take an interrupt now.  KVM_RUN says so of itself, but the
  * last one was before the vCPU's registers were put: QEMU goes by it when the
@@ -218,7 +239,7 @@ static void say_ready_for_interrupt(CPUState *cs, bool interrupt_shadow)
     }
 }
 
-/* Set between a load into KVM and the start of what was loaded. */
+/* Set from a load into KVM to the start, or a switch, of what was loaded. */
 static bool kvm_loaded;
 
 /*
@@ -232,12 +253,18 @@ int switch_arch_post_load_kvm(void)
     return switch_omits(SWITCH_FIXUP_SHADOW_FLUSH) ? 0 : flush_shadow_pages();
 }
 
+/* Where that fails KVM has refused the rest, too, and QEMU has told so. */
+void switch_arch_put_kvm(CPUState *cs)
+{
+    put_interrupt_shadow(cs, cpu_env(cs)->hflags & HF_INHIBIT_IRQ_MASK);
+}
+
 /* While the machine is stopped, env holds what was loaded. */
 static void start_loaded(void *opaque, bool running, RunState state)
 {
     CPUState *cs;
 
-    if (!running || !kvm_loaded) {
+    if (!running || !kvm_loaded || !kvm_enabled()) {
         return;
     }
     kvm_loaded = false;
@@ -267,27 +294,6 @@ static int force_mmu_reset(CPUState *cs)
     }
     sregs.cr4 ^= CR4_PGE_MASK;
     return kvm_vcpu_ioctl(cs, KVM_SET_SREGS, &sregs);
-}
-
-static int put_interrupt_shadow(CPUState *cs, bool shadow)
-{
-    struct kvm_vcpu_events events;
-    int ret = kvm_vcpu_ioctl(cs, KVM_GET_VCPU_EVENTS, &events);
-
-    if (ret < 0 || switch_omits(SWITCH_FIXUP_INTERRUPT_SHADOW)) {
-        return ret;
-    }
-    /*
-     * TCG does not keep STI's and MOV SS's apart.  With IF clear it was
-     * MOV SS, and must be: VM entry fails for blocking by STI with IF clear
-     * (SDM vol. 3C, checks on guest non-register state).
-     */
-    events.interrupt.shadow = !shadow ? 0
-                              : cpu_env(cs)->eflags & IF_MASK
-                              ? KVM_X86_SHADOW_INT_STI
-                              : KVM_X86_SHADOW_INT_MOV_SS;
-    events.flags |= KVM_VCPUEVENT_VALID_SHADOW;
-    return kvm_vcpu_ioctl(cs, KVM_SET_VCPU_EVENTS, &events);
 }
 
 /*
@@ -412,6 +418,7 @@ void switch_arch_commit_kvm(void)
 {
     CPUState *cs;
 
+    kvm_loaded = false;
     CPU_FOREACH(cs) {
         APICCommonState *apic = x86_switch_lapic(X86_CPU(cs));
 
