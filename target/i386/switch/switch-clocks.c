@@ -38,7 +38,6 @@ void x86_switch_clocks_take_kvm(X86Clocks *c,
     const char *regs = page->regs;
     uint32_t divide = ldl_le_p(regs + LAPIC_TDCR);
 
-    c->timer_due = false;
     /* SDM vol. 3A, "Divide Configuration Register" */
     take_timer(c, ldl_le_p(regs + LAPIC_LVTT), ldl_le_p(regs + LAPIC_TMICT),
                ldl_le_p(regs + LAPIC_TMCCT),
@@ -53,26 +52,20 @@ void x86_switch_clocks_take_tcg(X86Clocks *c, CPUState *cs)
     take_timer(c, s->lvt[APIC_LVT_TIMER], s->initial_count,
                s->initial_count ? apic_get_current_count(s) : 0,
                s->count_shift);
-    c->timer_due = timer_expired(s->timer,
-                                 qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL));
     /* A switch takes what was loaded, too. */
     x86_switch_use_loaded_tsc();
     c->has_tsc = sc->has_tsc_offset_attr && !sc->tsc_by_clock;
     c->tsc_offset = sc->tsc_offset;
 }
 
-/*
- * It has come nearer to its end by no more than the time that was.  A period
- * whose end QEMU has not served yet ends, and the next one begins, when KVM
- * gets it.
- */
+/* It has come nearer to its end by no more than the time that was. */
 static char *diff_timer(const X86Clocks *a, const X86Clocks *b)
 {
     int64_t rounded = ROUNDED_COUNTS * a->timer_step + ROUNDED_NS;
     int64_t elapsed = b->read_to - a->read_from;
     int64_t gone = a->timer_left - b->timer_left;
 
-    if (a->timer_period && (elapsed >= a->timer_period || a->timer_due)) {
+    if (a->timer_period && elapsed >= a->timer_period) {
         return NULL;
     }
     if (a->timer_period && gone < -rounded) {

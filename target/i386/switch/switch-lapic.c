@@ -17,9 +17,14 @@
 #include "x86-switch.h"
 
 /* Register numbers, offset in the APIC page divided by 16. */
+#define LAPIC_REG_TMR   0x18
+#define LAPIC_REG_IRR   0x20
 #define LAPIC_REG_LVTT  0x32
 #define LAPIC_REG_TMICT 0x38
 #define LAPIC_REG_TMCCT 0x39
+
+/* Those below are illegal (SDM vol. 3A, "Valid Interrupt Vectors"). */
+#define LAPIC_FIRST_VECTOR  16
 
 #define LAPIC_TIMER_ATTEMPTS 8
 
@@ -180,6 +185,25 @@ void x86_switch_lapic_to_tcg(X86CPU *cpu, X86SwitchCPU *sc)
 }
 
 /*
+ * A period that is over, and that the main loop has not served yet, is over
+ * for KVM: the next one began when it ended, not when KVM gets it.
+ */
+static int64_t end_lapic_period(APICCommonState *s,
+                                struct kvm_lapic_state *page,
+                                int64_t over_by)
+{
+    int64_t period = ((int64_t)s->initial_count + 1) << s->count_shift;
+    int vector = s->lvt[APIC_LVT_TIMER] & 0xff;
+    uint32_t bit = 1u << vector % 32;
+
+    if (vector >= LAPIC_FIRST_VECTOR) {
+        *lapic_reg(page, LAPIC_REG_TMR + vector / 32) &= ~bit;
+        *lapic_reg(page, LAPIC_REG_IRR + vector / 32) |= bit;
+    }
+    return period - over_by % period;
+}
+
+/*
  * KVM_SET_LAPIC starts the timer from TMCCT; a one-shot with a TMCCT of 0
  * fires at once (kernel: set_target_expiration()).  So one that has fired
  * gets no initial count either, and one that is due gets a count of 1.
@@ -196,6 +220,9 @@ int x86_switch_import_lapic(X86CPU *cpu)
     if (timer_pending(s->timer)) {
         int64_t left = MAX(s->next_time - now, 0);
 
+        if (periodic && !left) {
+            left = end_lapic_period(s, &page, now - s->next_time);
+        }
         count = MAX(left >> s->count_shift, 1);
         count = MIN(count, MAX(s->initial_count, 1));
     } else {

@@ -183,7 +183,6 @@ typedef struct X86Clocks {
     int64_t timer_left;     /* the LAPIC's, as its current count says; ns */
     int64_t timer_period;   /* ns; 0: one-shot */
     int timer_step;         /* of one count; ns */
-    bool timer_due;         /* QEMU's, and has not been served yet */
     bool has_tsc;           /* one that must stay, that is */
     int64_t tsc_offset;     /* ticks */
 } X86Clocks;
