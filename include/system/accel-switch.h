@@ -170,6 +170,16 @@ bool x86_switch_cpuid(CPUX86State *env, uint32_t leaf, uint32_t subleaf,
                       uint32_t *ecx, uint32_t *edx);
 
 /**
+ * x86_switch_lapic_version, x86_switch_lapic_svr_mask: what the LAPIC is
+ *
+ * The version register as KVM has it for this vCPU, and what the guest can set
+ * of the spurious-interrupt vector register (SDM vol. 3A, "Local APIC Version
+ * Register", "Spurious-Interrupt Vector Register").  vCPU thread, in TCG.
+ */
+uint32_t x86_switch_lapic_version(CPUState *cpu);
+uint32_t x86_switch_lapic_svr_mask(CPUState *cpu);
+
+/**
  * x86_switch_smm_attributes, x86_switch_smm_flags: a segment's attributes in
  * the 32-bit SMM state save area, made of SegmentCache.flags, and back
  *

@@ -32,6 +32,13 @@
 #define X2APIC_TIMER_DCR X2APIC(0x3e0)
 #define X2APIC_SELF_IPI 0x83f
 
+#define LAPIC_VERSION   0x030
+#define LAPIC_SVR       0x0f0
+/* SDM vol. 3A, "Local APIC Version Register" and 12.9 */
+#define VERSION_EOI_SUPPRESSION (1 << 24)
+#define SVR_EOI_SUPPRESSION     (1 << 12)
+#define SVR_NO_FOCUS            (1 << 9)
+
 #define ICR_PHYSICAL    0x00000
 #define ICR_LOGICAL     0x00800
 #define ICR_SELF        0x40000
@@ -102,6 +109,29 @@ static void set_mode(uint64_t flags)
                                                        APIC_ENABLED);
 
     wrmsr(MSR_APIC_BASE, base | flags);
+}
+
+/* What the LAPIC is never changes, nor what its SVR can keep. */
+static void check_version(void)
+{
+    static uint32_t version, kept;
+    uint32_t svr, written = SPURIOUS | SVR_NO_FOCUS | SVR_EOI_SUPPRESSION;
+
+    *lapic(LAPIC_SVR) = written;
+    ask_switch();
+    svr = *lapic(LAPIC_SVR);
+    if (!version) {
+        version = *lapic(LAPIC_VERSION);
+        kept = svr;
+    }
+    verify("same version", true, *lapic(LAPIC_VERSION) == version);
+    verify("same SVR", true, svr == kept);
+    *lapic(LAPIC_SVR) = written;
+    verify("same SVR, written anew", true, *lapic(LAPIC_SVR) == kept);
+    verify("can suppress EOIs if it says so", true,
+           !!(svr & SVR_EOI_SUPPRESSION) ==
+           !!(version & VERSION_EOI_SUPPRESSION));
+    *lapic(LAPIC_SVR) = SPURIOUS;
 }
 
 /* From xAPIC mode, which has a TPR that stays (SDM vol. 3A, 11.12.5.1). */
@@ -226,6 +256,7 @@ void kernel_main(void)
     setup_pic();
     setup_lapic();
     for (;;) {
+        check_version();
         enter();
         check_pending();
         check_destinations();

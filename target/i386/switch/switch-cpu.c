@@ -39,6 +39,7 @@ bool switch_arch_init_vcpu(CPUState *cs, Error **errp)
 
     x86_switch_init_cpuid(cs, sc);
     return x86_switch_init_msrs(cs, sc, errp) &&
+           x86_switch_init_lapic(cs, sc, errp) &&
            x86_switch_init_tsc(cs, sc, errp);
 }
 

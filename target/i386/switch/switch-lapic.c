@@ -10,6 +10,7 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 #include "qemu/osdep.h"
+#include "qapi/error.h"
 #include "qemu/timer.h"
 #include "hw/i386/apic.h"
 #include "kvm/kvm_i386.h"
@@ -17,6 +18,7 @@
 #include "x86-switch.h"
 
 /* Register numbers, offset in the APIC page divided by 16. */
+#define LAPIC_REG_VERSION 0x03
 #define LAPIC_REG_TMR   0x18
 #define LAPIC_REG_IRR   0x20
 #define LAPIC_REG_LVTT  0x32
@@ -28,9 +30,36 @@
 
 #define LAPIC_TIMER_ATTEMPTS 8
 
+#define LAPIC_EOI_SUPPRESSION   (1 << 24)   /* of the version */
+
 static uint32_t *lapic_reg(struct kvm_lapic_state *page, int reg)
 {
     return (uint32_t *)(page->regs + (reg << 4));
+}
+
+bool x86_switch_init_lapic(CPUState *cs, X86SwitchCPU *sc, Error **errp)
+{
+    struct kvm_lapic_state page;
+    int ret = kvm_vcpu_ioctl(cs, KVM_GET_LAPIC, &page);
+
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "KVM_GET_LAPIC");
+        return false;
+    }
+    sc->lapic_version = *lapic_reg(&page, LAPIC_REG_VERSION);
+    return true;
+}
+
+uint32_t x86_switch_lapic_version(CPUState *cs)
+{
+    return x86_switch_cpu(cs)->lapic_version;
+}
+
+/* As KVM's: with the focus processor check, which nothing obeys. */
+uint32_t x86_switch_lapic_svr_mask(CPUState *cs)
+{
+    return 0x3ff | (x86_switch_lapic_version(cs) & LAPIC_EOI_SUPPRESSION
+                    ? APIC_SV_DIRECTED_IO : 0);
 }
 
 typedef enum LapicTimer {

@@ -36,6 +36,7 @@ typedef struct X86SwitchCPU {
 
     /* What KVM was given; constant. */
     struct kvm_cpuid2 *cpuid;
+    uint32_t lapic_version;     /* KVM's register; constant */
 
     /* As KVM began with them, but for those that QEMU takes at an export. */
     X86KVMState *other_msrs;
@@ -79,6 +80,8 @@ bool x86_switch_pdptes_differ(CPUState *cs, uint64_t cr3,
 
 /* switch-lapic.c */
 
+/* Called by the vCPU's thread once, before the guest runs */
+bool x86_switch_init_lapic(CPUState *cs, X86SwitchCPU *sc, Error **errp);
 /*
  * Have IRR show all that the LAPIC's timer has done until it stood as in
  * @page; before anything else is read of the vCPU.  Lets the BQL go for a
