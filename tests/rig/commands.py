@@ -17,6 +17,7 @@ import tempfile
 import time
 
 from rigtest import seconds
+from vas.patience import patiently
 from vas.testing import LONG, Failure, expect_equal, run_command, run_test
 
 PAIRS = 10
@@ -68,7 +69,7 @@ def rig(folder, timeout):
 
 def expect_at(terminal, pattern, timeout):
     """What the program at the other end of @terminal writes, until the @pattern comes."""
-    until = time.monotonic() + timeout
+    until = time.monotonic() + patiently(timeout)
     said = b""
     while not re.search(pattern, said):
         if not select.select([terminal], [], [], max(0, until - time.monotonic()))[0]:

@@ -31,6 +31,7 @@ SANITIZED = {
     "VAS_RIG_QEMU": os.path.join(paths.BUILD, "qemu"),
     "ASAN_OPTIONS": "detect_leaks=0:halt_on_error=1:abort_on_error=1:quarantine_size_mb=16",
     "UBSAN_OPTIONS": "halt_on_error=1:abort_on_error=1:print_stacktrace=1",
+    "VAS_PATIENCE": "4",
 }
 
 
@@ -168,8 +169,8 @@ def main(argv):
                         help="only this tier; may be given more than once")
     parser.add_argument("--long", action="store_true", help="with higher counts")
     parser.add_argument("--sanitize", action="store_true",
-                        help="run a QEMU that was built with ASan and UBSan (not in the rig, unless "
-                        "--tier rig says so)")
+                        help="run a QEMU that was built with ASan and UBSan (not in the rig, which "
+                        "takes hours, unless --tier rig says so)")
     parser.add_argument("--list", action="store_true", help="list the tests, run none")
     parser.add_argument("name", nargs="*", help="only these tests")
     arguments = parser.parse_args(argv)

@@ -20,6 +20,7 @@ import time
 
 from vas import paths
 from vas.host import HostError, LocalHost
+from vas.patience import patiently
 from vas.qmp import QMPClient, QMPError, QMPLost
 
 # Signals that a fault of QEMU's own ends it by.
@@ -73,7 +74,7 @@ class Console:
         """
         patterns = [pattern] if isinstance(pattern, str) else pattern
         compiled = [re.compile(p, re.M) for p in patterns]
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + patiently(timeout)
         with self._changed:
             while True:
                 for regex in compiled:
@@ -183,10 +184,10 @@ class Machine:
             file.write(shlex.join(argv) + "\n")
         self._output = os.path.join(self.logs, "output.log")
         self._process = self.host.spawn(argv, self._output)
-        self._timer = threading.Timer(deadline, self._expire)
+        self._timer = threading.Timer(patiently(deadline), self._expire)
         self._timer.daemon = True
         self._timer.start()
-        give_up = time.monotonic() + connect
+        give_up = time.monotonic() + patiently(connect)
         while self.qmp_client is None:
             try:
                 sock = listeners["qmp"].connect(give_up - time.monotonic(), self.running)
@@ -251,7 +252,7 @@ class Machine:
         machine runs on meanwhile: one is back some ms after the event.
         """
         seen = os.path.getsize(self._output)
-        until = time.monotonic() + timeout
+        until = time.monotonic() + patiently(timeout)
         self.hmp(f"log trace:{event}")
         try:
             while True:

@@ -10,6 +10,8 @@ import json
 import threading
 import time
 
+from vas.patience import patiently
+
 
 class QMPError(Exception):
     """The monitor answered with an error: @error_class and @description as it gave them."""
@@ -93,7 +95,8 @@ class QMPClient:
     def answer(self, number, command, timeout):
         """The return value of the command sent as @number.  Raises QMPError or QMPLost."""
         with self._changed:
-            self._changed.wait_for(lambda: number in self._answers or self._ended, timeout)
+            self._changed.wait_for(lambda: number in self._answers or self._ended,
+                                   patiently(timeout))
             if number not in self._answers:
                 raise QMPLost(f"{command}: " + (self._ended or f"no answer within {timeout} s"))
             message = self._answers.pop(number)
@@ -110,7 +113,7 @@ class QMPClient:
         Take the oldest event @name whose data @match accepts, waiting up to @timeout seconds;
         returns the whole message.
         """
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + patiently(timeout)
         with self._changed:
             while True:
                 for event in self._events:

@@ -23,10 +23,13 @@ from pathlib import Path
 
 from vas import debs, paths
 from vas.host import Host, HostError, Listener, _die_with_parent
+from vas.patience import patiently
 from vas.qmp import QMPClient, QMPError, QMPLost
 from vas.rigtree import FIRMWARE, RigError, Tree, initramfs, kernel
 
 FRAME_END = 0xffffffff
+# The environment of this process that one in the rig has, too.
+SANITIZERS = ["ASAN_OPTIONS", "UBSAN_OPTIONS"]
 # quiet and friends: what the outer kernel prints or tests costs whole seconds.  Its TSC is good,
 # but on a busy machine it finds so, or not, by chance, and has another clock and another KVM then.
 CMDLINE = ("console=ttyS0 quiet loglevel=4 mitigations=off nokaslr panic=-1 tsc=reliable "
@@ -194,7 +197,7 @@ class Rig:
             self._process = subprocess.Popen(argv + list(extra), stdin=subprocess.DEVNULL,
                                              stdout=output, stderr=subprocess.STDOUT,
                                              preexec_fn=_die_with_parent)
-        self._timer = threading.Timer(deadline, self._expire)
+        self._timer = threading.Timer(patiently(deadline), self._expire)
         self._timer.daemon = True
         self._timer.start()
         self._connect_qmp(qmp)
@@ -323,7 +326,8 @@ class Rig:
 
     def spawn(self, argv, log):
         """Start @argv; its output is appended to the file @log here."""
-        return Process(self, "exec " + shlex.join(argv), log)
+        options = [f"{name}={os.environ[name]}" for name in SANITIZERS if name in os.environ]
+        return Process(self, "exec " + shlex.join(["env", *options, *argv]), log)
 
     def put(self, path):
         """Copy the file @path to the same path inside, mode included."""

@@ -18,6 +18,7 @@ from vas.debs import DebError
 from vas.host import HostError
 from vas.image import ImageError
 from vas.machine import Machine, MachineError, QMPError, QMPLost
+from vas.patience import patiently
 from vas.rig import end_in_order
 from vas.rigtree import RigError
 
@@ -149,8 +150,8 @@ def run_command(module, *arguments, status=0, timeout=280, folder=None, errors=F
     """
     result = subprocess.run([sys.executable, "-m", f"vas.{module}", *arguments], cwd=folder,
                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
-                            stderr=subprocess.STDOUT if errors else None, timeout=timeout,
-                            check=False)
+                            stderr=subprocess.STDOUT if errors else None,
+                            timeout=patiently(timeout), check=False)
     print(result.stdout)
     expect_equal(f"exit status of {module}", status, result.returncode)
     return result.stdout
