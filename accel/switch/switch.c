@@ -32,7 +32,7 @@
 
 /*
  * The globals that say which accelerator runs: they change as a set, with
- * all vCPUs paused (HAZARDS, opening).  Exactly one of kvm_allowed and
+ * all vCPUs paused.  Exactly one of kvm_allowed and
  * tcg_allowed is true at any time.  kvm_msi_via_irqfd_allowed is false for
  * good; kvm_gsi_routing_allowed is about KVM's tables, which stay.
  */
