@@ -174,7 +174,9 @@ bool x86_switch_cpuid(CPUX86State *env, uint32_t leaf, uint32_t subleaf,
  *
  * The version register as KVM has it for this vCPU, and what the guest can set
  * of the spurious-interrupt vector register (SDM vol. 3A, "Local APIC Version
- * Register", "Spurious-Interrupt Vector Register").  vCPU thread, in TCG.
+ * Register", "Spurious-Interrupt Vector Register").  KVM says that it can
+ * suppress the broadcast of EOIs, keeps the bit, and broadcasts them where the
+ * IOAPIC is not its own: so does TCG.  vCPU thread, in TCG.
  */
 uint32_t x86_switch_lapic_version(CPUState *cpu);
 uint32_t x86_switch_lapic_svr_mask(CPUState *cpu);

@@ -13,6 +13,10 @@
 #define ICR_SELF        0x40000
 #define ICR_NMI         0x400
 
+#define LAPIC_SVR       0x0f0
+#define SPURIOUS        (0x100 | VECTOR_SPURIOUS)
+#define SVR_EOI_SUPPRESSION (1 << 12)
+
 #define REMOTE_IRR      0x4000
 #define LEVEL           0x8000
 #define MASKED          0x10000
@@ -306,8 +310,10 @@ static void check_stepped_unmask(void)
     outb(PIC_MASK, 0xff);
 }
 
-static void check_level(void)
+/* KVM says that it can suppress the broadcast of EOIs, and doesn't. */
+static void check_level(uint32_t spurious)
 {
+    *lapic(LAPIC_SVR) = spurious;
     forget();
     set_redirection(VECTOR_LEVEL | LEVEL);
     outb(COM1_MCR, MCR_OUT2);
@@ -319,6 +325,7 @@ static void check_level(void)
     verify("remote IRR at last", 0, redirection() & REMOTE_IRR);
     outb(COM1_IER, 0);
     set_redirection(MASKED);
+    *lapic(LAPIC_SVR) = SPURIOUS;
 }
 
 static void check_masked_level(void)
@@ -357,7 +364,8 @@ void kernel_main(void)
         check_extint();
         check_stepped_halt();
         check_stepped_unmask();
-        check_level();
+        check_level(SPURIOUS);
+        check_level(SPURIOUS | SVR_EOI_SUPPRESSION);
         check_masked_level();
         lap_done();
     }
