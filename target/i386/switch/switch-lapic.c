@@ -218,8 +218,7 @@ void x86_switch_lapic_to_tcg(X86CPU *cpu, X86SwitchCPU *sc)
  * for KVM: the next one began when it ended, not when KVM gets it.
  */
 static int64_t end_lapic_period(APICCommonState *s,
-                                struct kvm_lapic_state *page,
-                                int64_t over_by)
+                                struct kvm_lapic_state *page, int64_t now)
 {
     int64_t period = ((int64_t)s->initial_count + 1) << s->count_shift;
     int vector = s->lvt[APIC_LVT_TIMER] & 0xff;
@@ -229,7 +228,7 @@ static int64_t end_lapic_period(APICCommonState *s,
         *lapic_reg(page, LAPIC_REG_TMR + vector / 32) &= ~bit;
         *lapic_reg(page, LAPIC_REG_IRR + vector / 32) |= bit;
     }
-    return period - over_by % period;
+    return period - (now - s->initial_count_load_time) % period;
 }
 
 /*
@@ -250,7 +249,7 @@ int x86_switch_import_lapic(X86CPU *cpu)
         int64_t left = MAX(s->next_time - now, 0);
 
         if (periodic && !left) {
-            left = end_lapic_period(s, &page, now - s->next_time);
+            left = end_lapic_period(s, &page, now);
         }
         count = MAX(left >> s->count_shift, 1);
         count = MIN(count, MAX(s->initial_count, 1));
