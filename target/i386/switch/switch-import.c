@@ -269,8 +269,11 @@ static void start_loaded(void *opaque, bool running, RunState state)
     }
     kvm_loaded = false;
     CPU_FOREACH(cs) {
-        say_ready_for_interrupt(cs,
-                                cpu_env(cs)->hflags & HF_INHIBIT_IRQ_MASK);
+        CPUX86State *env = cpu_env(cs);
+
+        say_ready_for_interrupt(cs, env->hflags & HF_INHIBIT_IRQ_MASK);
+        /* It is KVM's from now on, and not to be saved with the next one. */
+        env->hflags &= ~HF_INHIBIT_IRQ_MASK;
     }
 }
 
