@@ -298,7 +298,8 @@ AccelSwitchInfo *accel_switch_to_blocking(SwitchableAccel to, Error **errp)
 
 /*
  * In the main loop's own context, as accel_switch_to_co() has it.  A vCPU
- * that is let go meets the instruction again, and has us called again.
+ * that is let go, now or when the machine starts again, meets the instruction
+ * again, and has us called again.
  */
 static void switch_kvm_error_bh(void *opaque)
 {
@@ -308,11 +309,12 @@ static void switch_kvm_error_bh(void *opaque)
     g_autoptr(AccelSwitchInfo) info = NULL;
     int64_t now = get_clock();
 
+    if (!runstate_is_running()) {
+        return;
+    }
     if (switch_state->in_progress) {
         /* One that waits, and will try again. */
-        if (runstate_is_running()) {
-            cpu_resume(cpu);
-        }
+        cpu_resume(cpu);
         return;
     }
     if (now - last > NANOSECONDS_PER_SECOND) {

@@ -8,10 +8,10 @@ import os
 import re
 import socket
 import tempfile
-import time
 
 from switchable import SWITCH, switchable
-from vas.testing import Failure, Payload, at_monitor, expect_equal, main, need_kvm, switch_must_wait
+from vas.testing import (Failure, Payload, at_monitor, expect_equal, main, need_kvm,
+                         switch_must_wait, wait_until)
 
 
 @contextlib.contextmanager
@@ -138,14 +138,6 @@ def a20():
             guest.expect_laps(3)
             for accel in ("tcg", "kvm"):
                 switch_must_wait(guest, accel, "m", "u", "A20")
-
-
-def wait_until(condition, otherwise, seconds=30):
-    give_up = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > give_up:
-            raise Failure(otherwise)
-        time.sleep(0.05)
 
 
 def port_status(machine):

@@ -10,10 +10,11 @@ from rigtest import a_host, seconds
 from vas import hostile
 from vas.faults import faults
 from vas.machine import MachineError
+from vas.patience import patiently
 from vas.screen import screen
 from vas.soak import soak
-from vas.testing import (LONG, Failure, Payload, expect_equal, left_out, run_test,
-                         switch_must_wait)
+from vas.testing import (LONG, Failure, Payload, at_monitor, expect_equal, left_out, run_test,
+                         switch_must_wait, wait_until)
 from vas.ways import all_ways
 
 # payload: switches
@@ -34,25 +35,42 @@ def on_kvm_error(host):
 
 
 def on_kvm_error_waits(host):
-    """While the switch has to wait, the vCPU meets the instruction again, not the #UD."""
-    with Payload("told32", "switch,initial=kvm,on-kvm-error=tcg", host=host,
-                 arguments=["-no-reboot"], name="payloads-on-error-waits") as guest:
+    """
+    While the switch has to wait, the vCPU meets the instruction again, and not the #UD: whether it is
+    its own switch or another one that waits, and after the guest was stopped.
+    """
+    listener = host.listener("person")
+    with Payload("told32", "switch,initial=kvm,on-kvm-error=tcg,x-wait=60", host=host,
+                 arguments=["-no-reboot", "-chardev", f"socket,id=person,{listener.options}",
+                            "-mon", "chardev=person", "-trace", "accel_switch_kvm_error"],
+                 name="payloads-on-error-waits") as guest:
         machine = guest.machine
-        for _ in range(3):
+        person = listener.connect()
+        person.settimeout(patiently(20))
+        for another in (False, True) * 2:
             guest.expect_laps(3)
-            machine.hmp("o /b 0x92 0")      # masks A20, which KVM doesn't know
+            at_monitor(person, "o /b 0x92 0")   # masks A20, which KVM doesn't know
+            if another:
+                number = machine.qmp_client.send("switch-accel", {"accel": "tcg"})
+            met = machine.output().count("accel_switch_kvm_error")
             machine.serial.send("x")
-            if not machine.wait_trace("accel_switch_kvm_error", 5):
-                raise Failure("KVM executes the instruction")
-            machine.stop()
-            machine.cont()
-            expect_equal("accelerator", "kvm", machine.accel())
-            machine.hmp("o /b 0x92 2")
+            wait_until(lambda: machine.output().count("accel_switch_kvm_error") > met + 2,
+                       "KVM executes the instruction")
+            if not another:
+                machine.stop()
+                machine.cont()
+            if "active: kvm" not in at_monitor(person, "info accel"):
+                raise Failure("a guest whose A20 line is masked was switched")
+            at_monitor(person, "o /b 0x92 2")
             machine.wait_event("ACCEL_SWITCHED", 10)
+            if another:
+                machine.qmp_client.answer(number, "switch-accel", 10)
             machine.debugcon.expect("^done: x", 10)
             guest.expect_laps(3)
             machine.switch("kvm")
             machine.wait_event("ACCEL_SWITCHED", 10)
+        if "could not execute" in machine.output():
+            raise Failure(f"QEMU says: {machine.output()}")
 
 
 def smm(host):

@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 import traceback
 
 from vas import paths
@@ -48,6 +49,15 @@ def expect_error(part, function, *arguments, **keywords):
             raise Failure(f"expected an error with {part!r}, got {error.description!r}") from error
         return
     raise Failure(f"expected an error with {part!r}, got success")
+
+
+def wait_until(condition, otherwise, seconds=30):
+    """Until @condition() is so; that it does not become so within @seconds means @otherwise."""
+    give_up = time.monotonic() + patiently(seconds)
+    while not condition():
+        if time.monotonic() > give_up:
+            raise Failure(otherwise)
+        time.sleep(0.05)
 
 
 @contextlib.contextmanager
@@ -116,7 +126,8 @@ def need_kvm():
                "-display", "none"]
     try:
         result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                stderr=subprocess.STDOUT, timeout=60, text=True, check=False)
+                                stderr=subprocess.STDOUT, timeout=patiently(60), text=True,
+                                check=False)
     except subprocess.TimeoutExpired:
         raise Skip("/dev/kvm does not get a 64-bit payload through 20 laps in 60 s") from None
     # isa-debug-exit turns the payload's 0 into this.
