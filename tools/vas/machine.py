@@ -328,7 +328,7 @@ class Machine:
     def wait(self, timeout):
         """Wait until QEMU ends by itself; returns its exit status."""
         try:
-            status = self._process.wait(timeout)
+            status = self._process.wait(patiently(timeout))
         except subprocess.TimeoutExpired as error:
             raise MachineError(f"QEMU did not end within {timeout:.0f} s") from error
         if self.timed_out:

@@ -289,7 +289,8 @@ class Rig:
         if not isinstance(command, str):
             command = shlex.join(command)
         sock = self.request(f"run {command}")
-        timer = threading.Timer(timeout, sock.shutdown, [socket.SHUT_RDWR]) if timeout else None
+        timer = threading.Timer(patiently(timeout), sock.shutdown,
+                                [socket.SHUT_RDWR]) if timeout else None
         if timer:
             timer.daemon = True
             timer.start()
