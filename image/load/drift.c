@@ -6,6 +6,7 @@
  * QEMU's PM timer counts the host's time, whatever runs the vCPU.
  */
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/io.h>
 #include <time.h>
 #include <unistd.h>
@@ -15,7 +16,8 @@
 #define NS          1000000000ll
 #define PM_HERTZ    3579545
 #define PM_WRAP     0x1000000
-#define TRIES       100
+#define SAMPLES     1000
+#define OF_ROUND    100
 
 static uint16_t port;
 static int64_t pm_counts;
@@ -23,7 +25,6 @@ static int64_t first_clock, last_clock;
 
 typedef struct Sample {
     int64_t clock, pm;              /* ns */
-    int64_t width;                  /* ns; how exactly they belong together */
 } Sample;
 
 static Sample first;
@@ -49,27 +50,41 @@ static void count(uint32_t pm, int64_t elapsed)
     pm_counts = about + (apart < PM_WRAP / 2 ? apart : apart - PM_WRAP);
 }
 
-/* The closest of some. */
+static Sample read_both(void)
+{
+    int64_t clock = clock_now();
+    uint32_t pm = inl(port);
+
+    check_true("drift: clock stepped back", clock >= last_clock,
+               "no ns less", clock - last_clock);
+    count(pm, clock - last_clock);
+    last_clock = clock;
+    return (Sample) { clock - first_clock, pm_counts * NS / PM_HERTZ };
+}
+
+static int by_lead(const void *a, const void *b)
+{
+    const Sample *one = a, *other = b;
+    int64_t lead = one->clock - one->pm;
+    int64_t other_lead = other->clock - other->pm;
+
+    return (lead > other_lead) - (lead < other_lead);
+}
+
+/*
+ * Of many the one in which the clock is ahead of all but a tenth: time goes by
+ * between its readings, and a clock that counts ticks stands still while one is
+ * late; for a moment one may be ahead, too, where the host's TSC is unstable.
+ */
 static Sample sample(void)
 {
-    Sample best = { .width = INT64_MAX };
+    static Sample samples[SAMPLES];
 
-    for (int i = 0; i < TRIES; i++) {
-        int64_t before = clock_now();
-        uint32_t pm = inl(port);
-        int64_t after = clock_now();
-
-        check_true("drift: clock stepped back", before >= last_clock,
-                   "no ns less", before - last_clock);
-        count(pm, before - last_clock);
-        last_clock = before;
-        if (after - before < best.width) {
-            best.width = after - before;
-            best.clock = before + best.width / 2 - first_clock;
-            best.pm = pm_counts * NS / PM_HERTZ;
-        }
+    for (int i = 0; i < SAMPLES; i++) {
+        samples[i] = read_both();
     }
-    return best;
+    qsort(samples, SAMPLES, sizeof(Sample), by_lead);
+    return samples[SAMPLES - SAMPLES / 10];
 }
 
 bool drift_begin(uint16_t pm_timer)
@@ -86,7 +101,9 @@ bool drift_begin(uint16_t pm_timer)
 
 void drift_round(void)
 {
-    sample();
+    for (int i = 0; i < OF_ROUND; i++) {
+        read_both();
+    }
     usleep(200000);
 }
 
@@ -98,8 +115,7 @@ void drift_end(void)
         return;
     }
     now = sample();
-    printf("vas-load: drift %lld ns in %lld ns, uncertainty %lld ns\n",
+    printf("vas-load: drift %lld ns in %lld ns\n",
            (long long)((now.clock - first.clock) - (now.pm - first.pm)),
-           (long long)(now.pm - first.pm),
-           (long long)(first.width + now.width) / 2);
+           (long long)(now.pm - first.pm));
 }
