@@ -33,9 +33,7 @@ def refused():
         expect_untouched(machine)
         guest.expect_laps(3)
         machine.qmp("migrate_cancel")
-        for _ in range(100):
-            if machine.qmp("query-migrate").get("status") == "cancelled":
-                break
+        while machine.qmp("query-migrate").get("status") != "cancelled":
             guest.expect_laps(3)
         machine.switch("tcg")
         guest.expect_laps(3)

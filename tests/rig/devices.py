@@ -46,11 +46,18 @@ def device_arguments(host, disk, scratch):
 
 
 def words(guest, line, count, what):
-    """What the shell's command @line prints: @count words."""
-    status, text = guest.command(line, 120)
-    if status or len(text.split()) != count:
-        raise Failure(f"{count} {what} expected, the guest says: {text}")
-    return text.split()
+    """
+    What the shell's command @line prints: @count words, once they are there, as udev may still be
+    looking for devices when the guest asks for a login.
+    """
+    end = time.monotonic() + 120
+    while True:
+        status, text = guest.command(line, 120)
+        if not status and len(text.split()) == count:
+            return text.split()
+        if time.monotonic() > end:
+            raise Failure(f"{count} {what} expected, the guest says: {text}")
+        time.sleep(0.5)
 
 
 def msix_interrupts(guest):

@@ -20,8 +20,8 @@ VERDICT = r"vas-load: verdict (pass|fail) checks (\d+)[^\n]*\n"
 # lockups are not here: an emulator inside an emulator is slow enough for them.
 TROUBLE = (r"BUG:|Oops|general protection|unable to handle|segfault|double fault|"
            r"Bad page|irq [0-9]+: nobody cared|EXT4-fs error|I/O error|WARNING: CPU")
-# Linux warns so that AMD never sold qemu32's CPU for SMP.
-HARMLESS = r"WARNING: CPU.* at arch/x86/kernel/cpu/amd\.c"
+# Lockups, as above; and Linux warns so that AMD never sold qemu32's CPU for SMP.
+HARMLESS = r"WARNING: CPU.* at arch/x86/kernel/cpu/amd\.c|BUG: (soft|workqueue) lockup"
 
 
 def disk_arguments(host, interface="virtio"):
