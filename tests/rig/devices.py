@@ -16,6 +16,7 @@ from pathlib import Path
 from rigtest import (Failure, Guest, LAST_SECONDS, Machine, Switcher, a_host, arguments,
                      check_log, check_resets, check_verdict, run_test, image, machine_arguments,
                      pace, say, seconds)
+from vas.testing import wait_until
 
 DISK_BYTES = 1 << 20            # what vas-load --block writes to
 DISKS = {"ide": ["-device", "ide-hd,bus=ide.1,drive=ide"],
@@ -50,14 +51,15 @@ def words(guest, line, count, what):
     What the shell's command @line prints: @count words, once they are there, as udev may still be
     looking for devices when the guest asks for a login.
     """
-    end = time.monotonic() + 120
-    while True:
-        status, text = guest.command(line, 120)
-        if not status and len(text.split()) == count:
-            return text.split()
-        if time.monotonic() > end:
-            raise Failure(f"{count} {what} expected, the guest says: {text}")
-        time.sleep(0.5)
+    said = ""
+
+    def are_there():
+        nonlocal said
+        status, said = guest.command(line, 120)
+        return not status and len(said.split()) == count
+
+    wait_until(are_there, lambda: f"{count} {what} expected, the guest says: {said}", 120)
+    return said.split()
 
 
 def msix_interrupts(guest):
@@ -107,12 +109,11 @@ class Clicks:
 
 def wait_balloon(guest, size):
     """Until the balloon leaves @size bytes."""
-    end = time.monotonic() + 30 * guest.pace
-    while guest.machine.qmp("query-balloon")["actual"] != size:
-        if time.monotonic() > end:
-            raise Failure(f"the balloon leaves {guest.machine.qmp('query-balloon')['actual']} "
-                          f"bytes, not {size}")
-        time.sleep(0.1)
+    def actual():
+        return guest.machine.qmp("query-balloon")["actual"]
+
+    wait_until(lambda: actual() == size, lambda: f"the balloon leaves {actual()} bytes, not {size}",
+               30 * guest.pace)
 
 
 def test(args):

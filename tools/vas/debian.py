@@ -6,13 +6,22 @@ import re
 from vas import image
 from vas.machine import MachineError
 
+# A line that the kernel prints comes whole, and between any two characters of programs.
+KERNEL_LINES = r"(?:\[ *\d+\.\d{6}\] [^\n]*\n)*"
+
+
+def said(text):
+    """A pattern for @text of a program, wherever the kernel's lines fall into it."""
+    return KERNEL_LINES.join(map(re.escape, text))
+
+
 # What the serial console shows first in each phase of a boot.
 PHASES = {
     "grub": r"GNU GRUB",
     "kernel": r"\] Linux version|Linux version \d",
-    "initramfs": r"Loading, please wait|Begin: ",
-    "systemd": r"Welcome to ",
-    "login": r"vas-guest login: ",
+    "initramfs": said("Loading, please wait") + "|" + said("Begin: "),
+    "systemd": said("Welcome to "),
+    "login": said("vas-guest login: "),
 }
 PROMPT = "vas@guest# "
 VERDICT = r"vas-load: verdict (pass|fail) checks (\d+)[^\n]*\n"
@@ -65,9 +74,9 @@ class Guest:
     def login(self):
         """Log in at the prompt, which has been seen."""
         self.send(image.USER + "\n")
-        self.expect("Password: ", 60)
+        self.expect(said("Password: "), 60)
         self.send(image.PASSWORD + "\n")
-        self.expect(r"root@vas-guest", 60)
+        self.expect(said("root@vas-guest"), 60)
         # A shell that edits no lines, a prompt that nothing else prints, and a
         # console without the kernel's messages.
         self.send("dmesg -n 1; stty -echo; PS1='vas''@guest# ' exec sh\n")

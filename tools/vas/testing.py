@@ -52,11 +52,14 @@ def expect_error(part, function, *arguments, **keywords):
 
 
 def wait_until(condition, otherwise, seconds=30):
-    """Until @condition() is so; that it does not become so within @seconds means @otherwise."""
+    """
+    Until @condition() is so; that it does not become so within @seconds means @otherwise, a text or
+    what returns one.
+    """
     give_up = time.monotonic() + patiently(seconds)
     while not condition():
         if time.monotonic() > give_up:
-            raise Failure(otherwise)
+            raise Failure(otherwise() if callable(otherwise) else otherwise)
         time.sleep(0.05)
 
 
