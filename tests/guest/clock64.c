@@ -17,6 +17,8 @@
 
 #define TOLERANCE       (50 * (int64_t)MS)
 #define TOLERANCE_STOPPED (700 * (int64_t)MS)
+/* The two clocks' readings at the start are at most so far apart. */
+#define ORIGIN_NS       (10 * MS)
 
 static KVMClock page;
 
@@ -58,8 +60,10 @@ static void obey(char command)
             check_value("a page of kvm-clock's", 1, 0);
             return;
         }
-        origin_hpet = hpet_ns();
-        origin_clock = last = kvmclock_ns(&page);
+        do {
+            origin_hpet = hpet_ns();
+            origin_clock = last = kvmclock_ns(&page);
+        } while (hpet_ns() - origin_hpet > ORIGIN_NS);
         break;
     case 's':
         tolerance = TOLERANCE_STOPPED;
