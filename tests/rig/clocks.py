@@ -4,12 +4,17 @@
 A Debian i386's clocksources against QEMU's ACPI PM timer, which counts the host's time: switched
 each second they must not drift more than without a switch.  For some seconds each; ten minutes with
 ./vas check --long.
+
+A guest's kernel judges its clocks itself.  At boot it measures the PM timer by the PIT, which on a
+busy machine may have it give the timer up: skipped, then.  Where the rig's TSC is unstable, KVM
+sets the guest's forward, by most of a millisecond on a busy machine, so that the kernel is told not
+to watch it (GRUB's entry w).
 """
 
 import re
 import time
 
-from rigtest import (Failure, Guest, LAST_SECONDS, Machine, Switcher, a_host, arguments,
+from rigtest import (Failure, Guest, LAST_SECONDS, Machine, Skip, Switcher, a_host, arguments,
                      check_log, check_resets, check_verdict, run_test, image, machine_arguments,
                      mistaken_tsc, pace, say, seconds)
 from vas.debian import disk_arguments
@@ -22,6 +27,7 @@ SECONDS = 600 if LONG else 10
 SECONDS_UNSWITCHED = 120 if LONG else 10
 # Of how far a clock may be off after all switches.
 LIMIT_NS = 1_000_000
+GIVEN_UP = "PM-Timer running at invalid rate"
 
 
 def drift(guest, port, work):
@@ -59,6 +65,17 @@ def check_source(guest, switcher, port, name):
         raise Failure(f"{name} has drifted by {excess / 1e6:.3f} ms")
 
 
+def available(guest, sources):
+    """Those of @sources that the guest has, which may have given up the PM timer when it booted."""
+    _, has = guest.command(f"cat {CONTROL}/available_clocksource")
+    _, pm_timer = guest.command(f"dmesg | grep '{GIVEN_UP}'")
+    left = [name for name in sources if name in has.split()]
+    if set(sources) - set(left) - ({"acpi_pm"} if pm_timer else set()):
+        _, why = guest.command("dmesg | grep -iE 'clocksource|tsc|pm-timer'")
+        raise Failure(f"the guest's clocksources are {has}; it says: {why}")
+    return left
+
+
 def test(args):
     disk = str(image.image_path())
     cmdline = args.cmdline
@@ -72,18 +89,16 @@ def test(args):
             switcher = Switcher(machine, args.accel.startswith("switch"))
             guest.boot(args.key)
             say("logged in")
-            _, available = guest.command(f"cat {CONTROL}/available_clocksource")
-            if set(args.sources) - set(available.split()):
-                raise Failure(f"the guest's clocksources are {available}")
+            sources = available(guest, args.sources)
             _, port = guest.command("grep PM_TMR /proc/ioports")
-            for name in args.sources:
+            for name in sources:
                 check_source(guest, switcher, "0x" + port.split("-")[0].strip(), name)
             check_log(guest)
             check_resets(machine)
-            _, available = guest.command(f"cat {CONTROL}/available_clocksource")
-            if set(args.sources) - set(available.split()):
-                raise Failure(f"the guest has given up clocksources: left are {available}")
+            available(guest, sources)
             guest.poweroff()
+            if sources != list(args.sources):
+                raise Skip(f"all but acpi_pm went well; at boot the guest said: {GIVEN_UP}")
 
 
 def main():
