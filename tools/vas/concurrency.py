@@ -234,7 +234,8 @@ def concurrency(smp, snapshots, host=None, seconds=SECONDS):
 
 def lacking(machine, threads):
     """What there must still be: commands that no client has done yet, and switches."""
-    done = {key for client in threads for key, count in client.done.items() if count}
+    # A client may add to its own meanwhile: list() takes them all at once.
+    done = {key for client in threads for key in list(client.done)}
     never = {key for client in threads for key in client.keys()} - done
     if any(client.no_offset for client in threads):
         # There may be none after the first load.
