@@ -36,6 +36,7 @@ static const char *const switch_fixup_names[SWITCH_FIXUP__MAX] = {
     [SWITCH_FIXUP_LAPIC_EXPIRED]    = "lapic-expired",
     [SWITCH_FIXUP_LAPIC_COUNT]      = "lapic-count",
     [SWITCH_FIXUP_TSC_OFFSET]       = "tsc-offset",
+    [SWITCH_FIXUP_TSC_ORDER]      = "tsc-order",
     [SWITCH_FIXUP_XSTATE_BV]        = "xstate-bv",
     [SWITCH_FIXUP_X87_ORDER]        = "x87-order",
     [SWITCH_FIXUP_INTERRUPT_SHADOW] = "interrupt-shadow",

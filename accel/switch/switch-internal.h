@@ -28,6 +28,7 @@ typedef enum SwitchFixup {
     SWITCH_FIXUP_LAPIC_EXPIRED,     /* E2: expired LAPIC timer */
     SWITCH_FIXUP_LAPIC_COUNT,       /* E2: LAPIC timer's current count */
     SWITCH_FIXUP_TSC_OFFSET,        /* C13: TSC goes on */
+    SWITCH_FIXUP_TSC_ORDER,         /* C13: RDTSC waits for loads before it */
     SWITCH_FIXUP_XSTATE_BV,         /* C10: XSTATE_BV */
     SWITCH_FIXUP_X87_ORDER,         /* C1: x87 stack order */
     SWITCH_FIXUP_INTERRUPT_SHADOW,  /* C7: STI and MOV SS */

@@ -100,4 +100,20 @@ def wall():
             guest.expect_laps(3)
 
 
-main({"wall": wall, "kvmclock": kvmclock, "kvmclock-control": kvmclock_control, "kvmclock-stopped": kvmclock_stopped, "pit": pit})
+def order(options=""):
+    """In TCG, what one vCPU has read of the TSC and stored is never ahead of the other vCPU's TSC."""
+    need_kvm()
+    with Payload("tscorder64", "switch,initial=tcg" + options, laps=200, arguments=["-smp", "2"],
+                 name="clock-order") as guest:
+        guest.finish()
+
+
+def order_control():
+    """A negative control: the host may execute the guest's RDTSC before the loads that precede it."""
+    need_kvm()
+    with left_out("tsc-order", "ERROR steps back"):
+        order(",x-omit=tsc-order")
+
+
+main({"order": order, "order-control": order_control, "wall": wall, "kvmclock": kvmclock,
+      "kvmclock-control": kvmclock_control, "kvmclock-stopped": kvmclock_stopped, "pit": pit})

@@ -308,12 +308,32 @@ void x86_switch_init_tsc_load(void)
                                           NULL, 0);
 }
 
+/*
+ * On the host's processor: whatever was loaded before is there, and nothing
+ * after it is loaded yet (SDM vol. 2, LFENCE; AMD's does so, too, as Linux sets
+ * DE_CFG.LFENCE_SERIALIZE).
+ */
+static void load_fence(void)
+{
+    if (!switch_omits(SWITCH_FIXUP_TSC_ORDER)) {
+        asm volatile("lfence" : : : "memory");
+    }
+}
+
+/*
+ * A guest orders its RDTSC by an LFENCE before it, which TCG makes a barrier
+ * for memory alone.  The host's RDTSC is therefore ordered here: otherwise a
+ * vCPU can load the TSC that another vCPU has stored, and read less than that.
+ */
 uint64_t x86_switch_get_tsc(CPUX86State *env)
 {
     CPUState *cs = env_cpu(env);
     const X86SwitchCPU *sc = x86_switch_cpu(cs);
-    uint64_t tsc = x86_switch_tsc_base(cs, sc) + sc->tsc_offset;
+    uint64_t tsc;
 
+    load_fence();
+    tsc = x86_switch_tsc_base(cs, sc) + sc->tsc_offset;
+    load_fence();
     /* It may have gone round. */
     return (int64_t)(tsc - sc->tsc_least) < 0 ? sc->tsc_least : tsc;
 }
