@@ -320,6 +320,18 @@ static int put_registers(CPUState *cs, Error **errp)
     return ret;
 }
 
+/*
+ * The order matters: what KVM derives from other state is put after it.
+ *
+ *   registers first: they hold the APIC base, by which KVM takes or resets its
+ *     LAPIC, and the TSC, which moves the TSC's offset
+ *   the TSC's offset after the TSC: it is what counts
+ *   the LAPIC after both: with VMX's preemption timer its timer's deadline is
+ *     made of the guest's TSC as it is when the LAPIC is put (kernel:
+ *     set_target_expiration(), vmx_set_hv_timer()), and an offset that comes
+ *     later would move it
+ *   the interrupt shadow after the registers, whose events leave it out
+ */
 static bool import_vcpu(CPUState *cs, const X86HostTSC *host, Error **errp)
 {
     X86SwitchCPU *sc = x86_switch_cpu(cs);
@@ -340,6 +352,10 @@ static bool import_vcpu(CPUState *cs, const X86HostTSC *host, Error **errp)
     if (ret < 0) {
         goto fail;
     }
+    ret = x86_switch_import_tsc(cs, sc, host);
+    if (ret < 0) {
+        goto fail;
+    }
     ret = x86_switch_import_lapic(X86_CPU(cs));
     if (ret < 0) {
         goto fail;
@@ -349,10 +365,6 @@ static bool import_vcpu(CPUState *cs, const X86HostTSC *host, Error **errp)
         goto fail;
     }
     say_ready_for_interrupt(cs, sc->interrupt_shadow);
-    ret = x86_switch_import_tsc(cs, sc, host);
-    if (ret < 0) {
-        goto fail;
-    }
     if (switch_state->check_rules && !x86_switch_check_rules(cs, errp)) {
         return false;
     }
