@@ -200,6 +200,29 @@ static void test_initial_state(void)
     g_assert_null(diff(&a, &b));
 }
 
+/*
+ * In x2APIC mode ICR has 64 bits, whose upper half KVM keeps at 0x304, too, or
+ * not; and LDR follows from the ID.
+ */
+static void test_x2apic(void)
+{
+    static const int registers[] = { 0x304, 0xd0 };
+
+    for (int i = 0; i < ARRAY_SIZE(registers); i++) {
+        X86KVMState a = full_state(), b = full_state();
+        g_autofree char *found = NULL;
+
+        b.lapic.regs[registers[i]] = 1;
+        found = diff(&a, &b);
+        g_assert_nonnull(found);
+
+        a = b = full_state();
+        a.sregs.apic_base = b.sregs.apic_base = MSR_IA32_APICBASE_EXTD;
+        b.lapic.regs[registers[i]] = 1;
+        g_assert_null(diff(&a, &b));
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -207,5 +230,6 @@ int main(int argc, char **argv)
     g_test_add_func("/kvm-state/msr", test_msr);
     g_test_add_func("/kvm-state/off-in-xcr0", test_component_off_in_xcr0);
     g_test_add_func("/kvm-state/initial-state", test_initial_state);
+    g_test_add_func("/kvm-state/x2apic", test_x2apic);
     return g_test_run();
 }

@@ -306,6 +306,12 @@ static void normalise_lapic(struct kvm_lapic_state *lapic, uint64_t apic_base)
         memset(lapic->regs + none[i], 0, 4);
     }
     if (apic_base & MSR_IA32_APICBASE_EXTD) {
+        /*
+         * ICR is one register of 64 bits.  Where KVM keeps it so, the upper
+         * half is here, too, and is made of ICR2 when it is put (kernel:
+         * kvm_apic_state_fixup(), x2apic_icr_is_split)
+         */
+        memset(lapic->regs + 0x304, 0, 4);
         /* LDR follows from the ID (SDM vol. 3A, "Logical x2APIC ID"). */
         memset(lapic->regs + 0xd0, 0, 4);
     }
