@@ -200,9 +200,18 @@ static inline uint32_t x86_switch_smm_flags(uint32_t attributes)
 }
 
 /**
+ * x86_switch_has_feature_control: does KVM keep IA32_FEATURE_CONTROL?
+ *
+ * kvm-intel does for each vCPU, with VMX or without; kvm-amd for none.  Called
+ * by the vCPU's thread, BQL held, after KVM was given the vCPU's CPUID.
+ */
+bool x86_switch_has_feature_control(CPUState *cpu);
+
+/**
  * x86_switch_wrmsr, x86_switch_rdmsr: MSRs that TCG itself does not know
  *
- * Keep kvm-clock's MSRs, and fill its page as KVM would; move the TSC.
+ * Keep kvm-clock's MSRs, and fill its page as KVM would; move the TSC; keep
+ * IA32_FEATURE_CONTROL where KVM does.
  * Unknown MSRs read 0 and ignore writes, as TCG has it.  vCPU thread.
  */
 void x86_switch_wrmsr(CPUX86State *env, uint32_t msr, uint64_t value);

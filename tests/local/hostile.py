@@ -6,4 +6,5 @@ from vas.testing import main
 
 main({"registers": hostile.registers, "refusals": hostile.refusals, "fuzz": hostile.fuzz,
       "fuzz-refusals": hostile.fuzz_refusals, "debugger": hostile.debugger,
+      "feature-control": hostile.feature_control,
       "without-tcg": hostile.without_tcg})

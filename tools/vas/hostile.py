@@ -11,7 +11,7 @@ import random
 
 from vas.host import LocalHost
 from vas.machine import QMPError
-from vas.testing import (LONG, Failure, Payload, expect_equal, expect_error, gdb_command,
+from vas.testing import (LONG, Failure, Payload, Skip, expect_equal, expect_error, gdb_command,
                          need_kvm)
 
 STEPS = 5000 if LONG else 400
@@ -32,7 +32,7 @@ REGISTERS = {
     "XCR0": ("x", 0), "MXCSR": ("m", 0),
     "GDT": ("g", 0), "IDT": ("i", 0),
     "MISC_FEATURES_ENABLES": ("w", 0x140),
-    "IA32_APIC_BASE": ("w", 0x1b), "IA32_SYSENTER_CS": ("w", 0x174),
+    "IA32_APIC_BASE": ("w", 0x1b), "IA32_FEATURE_CONTROL": ("w", 0x3a), "IA32_SYSENTER_CS": ("w", 0x174),
     "IA32_SYSENTER_ESP": ("w", 0x175), "IA32_SYSENTER_EIP": ("w", 0x176),
     "IA32_MCG_STATUS": ("w", 0x17a), "IA32_MCG_CTL": ("w", 0x17b),
     "IA32_MISC_ENABLE": ("w", 0x1a0),
@@ -129,14 +129,20 @@ def cpu_model(xsave):
     return "qemu64,+xsave" if xsave else "qemu64"
 
 
-def write(guest, name, mode, value):
-    """Returns the exception's vector, or None."""
+def write_and_read(guest, name, mode, value):
+    """Returns the exception's vector, or None, and what the register reads then."""
     kind, index = REGISTERS[name]
     guest.machine.serial.send(f"{kind}{mode} {index:x} {value:x}\n")
     match = guest.machine.debugcon.expect(
-        [r"ERROR.*\n", r"^done: (ok|trap (\w+)) \w+ \w+\n"], 20)
+        [r"ERROR.*\n", r"^done: (ok|trap (\w+)) \w+ (\w+)\n"], 20)
     guest._check(match.group(0))
-    return int(match.group(2), 16) if match.group(2) else None
+    vector = int(match.group(2), 16) if match.group(2) else None
+    return vector, int(match.group(3), 16)
+
+
+def write(guest, name, mode, value):
+    """Returns the exception's vector, or None."""
+    return write_and_read(guest, name, mode, value)[0]
 
 
 def restore(guest):
@@ -163,6 +169,28 @@ def to_kvm_and_back(guest):
     if refusal is None:
         machine.qmp("x-accel-roundtrip")
     return refusal
+
+
+def feature_control(host=None):
+    """
+    IA32_FEATURE_CONTROL, whose lock Linux sets at boot on an Intel CPU: it crosses a switch, reads
+    the same, and stays locked, under either accelerator and in both directions.
+    """
+    lock, name = 1, "IA32_FEATURE_CONTROL"
+    for initial, other in (("kvm", "tcg"), ("tcg", "kvm")):
+        with hostile_guest(host=host, initial=initial) as guest:
+            machine = guest.machine
+            guest.expect_laps(3)
+            vector, held = write_and_read(guest, name, "=", lock)
+            # kvm-amd has none: #GP there, and TCG ignores the write.
+            if held != lock:
+                raise Skip(f"this KVM has no {name} (exception {vector})")
+            for accel in (other, initial) * 2:
+                machine.switch(accel)
+                # Each lap of the payload reads it.
+                guest.expect_laps(3)
+                machine.qmp("x-accel-roundtrip")
+                expect_equal("exception when it is locked", GP, write(guest, name, "=", 0))
 
 
 # A refusal that is not KVM's: its LAPIC would go there, and QEMU's would not.
@@ -409,8 +437,8 @@ def fuzz_with(options, names, steps=STEPS, host=None, xsave=False):
     return counts
 
 
-# A guest without its page table, GDT or IDT is lost at once.
-LOSING = {"CR3", "GDT", "IDT"}
+# A guest without its page table, GDT or IDT is lost at once; a locked register can't be restored.
+LOSING = {"CR3", "GDT", "IDT", "IA32_FEATURE_CONTROL"}
 
 
 def fuzz(**keywords):

@@ -173,6 +173,11 @@ bool x86_switch_accepts_msr(CPUX86State *env, uint32_t msr, uint64_t *value)
         return accepts_tsc_aux(env, value);
     case MSR_MCG_CTL:
         return env->mcg_cap & MCG_CTL_P && (*value == 0 || *value == -1ull);
+    case MSR_IA32_FEATURE_CONTROL:
+        /* Without VMX, SGX or LMCE there is just the lock (SDM vol. 4). */
+        return !x86_switch_cpu(env_cpu(env))->has_feature_control ||
+               (!(env->msr_ia32_feature_control & FEATURE_CONTROL_LOCKED) &&
+                !(*value & ~(uint64_t)FEATURE_CONTROL_LOCKED));
     case MSR_IA32_PKRS:
         return has(env, FEAT_7_0_ECX, CPUID_7_0_ECX_PKS);
     case MSR_IA32_BNDCFGS:

@@ -53,6 +53,15 @@ static bool is_no_guests(uint32_t index)
         (index & ~0x1ff) == HV_X64_MSR_GUEST_OS_ID;
 }
 
+bool x86_switch_has_feature_control(CPUState *cs)
+{
+    uint64_t value;
+    bool has = x86_kvm_get_msr(cs, MSR_IA32_FEATURE_CONTROL, &value) == 0;
+
+    x86_switch_cpu(cs)->has_feature_control = has;
+    return has;
+}
+
 static void drop_msr(X86KVMState *s, int i)
 {
     s->msrs[i] = s->msrs[--s->nmsrs];

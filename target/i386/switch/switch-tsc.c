@@ -348,6 +348,12 @@ void x86_switch_wrmsr(CPUX86State *env, uint32_t msr, uint64_t value)
         sc->tsc_least = value;
         return;
     }
+    if (msr == MSR_IA32_FEATURE_CONTROL) {
+        if (x86_switch_cpu(env_cpu(env))->has_feature_control) {
+            env->msr_ia32_feature_control = value;
+        }
+        return;
+    }
     x86_switch_kvmclock_wrmsr(env, msr, value);
 }
 
@@ -357,6 +363,9 @@ uint64_t x86_switch_rdmsr(CPUX86State *env, uint32_t msr)
 
     if (msr == MSR_IA32_TSC) {
         return x86_switch_get_tsc(env);
+    }
+    if (msr == MSR_IA32_FEATURE_CONTROL) {
+        return env->msr_ia32_feature_control;
     }
     x86_switch_kvmclock_rdmsr(env, msr, &value);
     return value;

@@ -37,6 +37,7 @@ typedef struct X86SwitchCPU {
     /* What KVM was given; constant. */
     struct kvm_cpuid2 *cpuid;
     uint32_t lapic_version;     /* KVM's register; constant */
+    bool has_feature_control;   /* KVM has the MSR; constant */
 
     /* As KVM began with them, but for those that QEMU takes at an export. */
     X86KVMState *other_msrs;
