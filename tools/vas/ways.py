@@ -14,7 +14,7 @@ import time
 
 from vas import kvmprobe, paths
 from vas.machine import MachineError, QMPError
-from vas.testing import LONG, PLAIN_KVM, Failure, Payload, Skip, expect_equal
+from vas.testing import ERROR_LINE, LONG, PLAIN_KVM, Failure, Payload, Skip, expect_equal
 
 SEED = int(os.environ.get("VAS_SEED") or random.randrange(1000000))
 # A switch that comes as the guest ends.
@@ -35,6 +35,8 @@ class Way:
         # Where it asks for switches there are many of them, and two runs.
         self.own_laps = max(2, self.laps // 4)
         self.arguments = arguments.split()
+        # What it finds wrong with this host's KVM alone; digests then say nothing.
+        self.known_errors = set()
 
     def payload(self, accel, laps, host, more=()):
         return Payload(self.name, accel, laps=laps, binary=self.binary, host=host,
@@ -54,7 +56,7 @@ def finish(way, guest):
     The digest at the payload's end; prints how often it said that it could not judge.  A KVM that
     has no hardware (kvm-pvm) was seen to end a HLT with interrupts off, in KVM_RUN, for nothing.
     """
-    digest = guest.finish()
+    digest = guest.finish(known_errors=way.known_errors)
     text = guest.machine.debugcon.text()
     late, awake = text.count("LATE\n"), text.count("AWAKE\n")
     if late:
@@ -73,20 +75,29 @@ def alone(way, accel, host=None, laps=None):
 
 
 def kvm_runs(way):
-    """Whether this machine's KVM gets the payload through one lap without an error."""
+    """
+    Whether this machine's KVM gets the payload through its laps.  If it does, way.known_errors has
+    what the payload finds wrong on the way.
+    """
     give_up = time.monotonic() + 20
     try:
-        with way.payload(PLAIN_KVM, 1, None, ["-no-reboot"]) as guest:
+        with way.payload(PLAIN_KVM, 4, None, ["-no-reboot"]) as guest:
             machine = guest.machine
             # An internal error of KVM stops the machine.
             while not machine.events("STOP") and time.monotonic() < give_up:
                 if "DIGEST" in machine.debugcon.text():
-                    return "ERROR" not in machine.debugcon.text()
+                    way.known_errors = set(ERROR_LINE.findall(machine.debugcon.text()))
+                    return True
                 time.sleep(0.01)
     except MachineError as error:
         # -cpu …,enforce: a feature that this machine doesn't have.
         print(error)
     return False
+
+
+def expect_digest(way, what, expected, digest):
+    if not way.known_errors:
+        expect_equal(f"{way.name}: digest {what}", expected, digest)
 
 
 def own_points(way, initial, host=None):
@@ -151,8 +162,7 @@ def random_points(way, host=None):
         expected = alone(way, "tcg", host, laps)
         with way.payload("switch,initial=kvm", laps, host) as guest:
             switches, trips = switch_at_random(guest, random.Random(SEED))
-            expect_equal(f"{way.name}: digest with switches at random", expected,
-                         finish(way, guest))
+            expect_digest(way, "with switches at random", expected, finish(way, guest))
         if switches >= LEAST_AT_RANDOM:
             return f"{laps} laps, {switches} switches and {trips} round trips at random"
     raise Failure(f"{way.name}: {switches} switches at random in {laps} laps")
@@ -166,10 +176,11 @@ def four_ways(way, host=None, kvm=True):
     expected = alone(way, "tcg", host, way.own_laps)
     if not kvm:
         raise Skip("this machine's KVM alone does not run it (TCG alone does; rig-ways has all four)")
-    expect_equal(f"{way.name}: digest under KVM alone", alone(way, "tcg", host),
-                 alone(way, PLAIN_KVM, host))
+    for error in sorted(way.known_errors):
+        print(f"{way.name}: this KVM alone does so, too, and with switches this is allowed: {error}")
+    expect_digest(way, "under KVM alone", alone(way, "tcg", host), alone(way, PLAIN_KVM, host))
     for initial in ("kvm", "tcg"):
         digest, own = own_points(way, initial, host)
-        expect_equal(f"{way.name}: digest with its own switches, from {initial}", expected, digest)
+        expect_digest(way, f"with its own switches, from {initial}", expected, digest)
     print(f"{way.name}: {way.own_laps} laps, twice {own} switches of its own; "
           f"{random_points(way, host)}; {time.monotonic() - start:.1f} s", flush=True)

@@ -295,6 +295,8 @@ static void allow_in_kvm(X86KVMState *s, bool timer_is_over)
     if (e->nmi.injected) {
         e->nmi.masked = 0;
     }
+    /* TCG does not tell MOV SS's from STI's: put_interrupt_shadow() chooses. */
+    e->interrupt.shadow = !!e->interrupt.shadow;
     /* TCG keeps one NMI pending, KVM up to two. */
     e->nmi.pending = !!e->nmi.pending;
     /* KVM computes the priority anew when the guest reads it. */
