@@ -6,5 +6,5 @@ from vas.testing import main
 
 main({"registers": hostile.registers, "refusals": hostile.refusals, "fuzz": hostile.fuzz,
       "fuzz-refusals": hostile.fuzz_refusals, "debugger": hostile.debugger,
-      "feature-control": hostile.feature_control,
+      "feature-control": hostile.feature_control, "reset": hostile.reset_ends_it,
       "without-tcg": hostile.without_tcg})

@@ -6,7 +6,7 @@
 #ifndef TESTS_UNIT_X86_SWITCH_STATES_H
 #define TESTS_UNIT_X86_SWITCH_STATES_H
 
-#include "target/i386/switch/kvm-state.h"
+#include "target/i386/switch/state/state.h"
 
 #define CR0_PE      0x1
 #define CR0_MP      0x2

@@ -117,11 +117,12 @@ DROPPED = {"IA32_MTRR_PHYSMASK0", "IA32_MTRR_PHYSMASK7", "TSC_AUX", "IA32_PKRS",
            "VM_HSAVE_PA"}
 
 
-def hostile_guest(options="", arguments=(), host=None, cpu="qemu64", initial="tcg"):
+def hostile_guest(options="", arguments=(), host=None, cpu="qemu64", initial="tcg",
+                  reboot=False):
     if host is None:
         need_kvm()
     return Payload("hostile64", f"switch,initial={initial}" + options, name="hostile", host=host,
-                   arguments=["-cpu", cpu, "-no-reboot", *arguments],
+                   arguments=["-cpu", cpu, *([] if reboot else ["-no-reboot"]), *arguments],
                    deadline=2000 if LONG else 280)
 
 
@@ -285,13 +286,33 @@ def without_tcg(host=None):
         guest.machine.switch("tcg")
         guest.machine.switch("kvm")
         expect_equal("exception", None, write(guest, "MISC_FEATURES_ENABLES", "=", 1))
-        expect_error("the guest has set what TCG does not have: MSR 0x140 is 0x1, not 0x0",
+        expect_error("the guest has set what TCG does not have: MSR 0x140"
+                     " (MISC_FEATURES_ENABLES) is 0x1, not 0x0",
                      guest.machine.qmp, "switch-accel", {"accel": "tcg"})
         expect_equal("accelerator", "kvm", guest.machine.accel())
         guest.expect_laps(3)
         restore(guest)
         guest.machine.switch("tcg")
         guest.expect_laps(3)
+
+
+def reset_ends_it(host=None):
+    """
+    A machine reset gives an MSR that only KVM has its reset value, in KVM and in TCG: it says
+    nothing of the guest that comes then, which can be switched.
+    """
+    with hostile_guest(host=host, initial="kvm", reboot=True) as guest:
+        machine = guest.machine
+        for _ in range(2):
+            guest.expect_laps(3)
+            expect_equal("exception", None, write(guest, "MISC_FEATURES_ENABLES", "=", 1))
+            expect_error("MISC_FEATURES_ENABLES", machine.qmp, "switch-accel", {"accel": "tcg"})
+            machine.qmp("system_reset")
+            machine.debugcon.expect("hostile64\n", 20)
+            guest.expect_laps(3)
+            machine.switch("tcg")
+            guest.expect_laps(3)
+            machine.switch("kvm")
 
 
 def refusals(host=None):

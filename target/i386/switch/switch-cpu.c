@@ -15,6 +15,7 @@
 #include "cpu-internal.h"
 #include "hw/boards.h"
 #include "tcg/helper-tcg.h"
+#include "kvm-module.h"
 #include "x86-switch.h"
 
 static X86SwitchCPU *x86_switch_cpus;
@@ -27,9 +28,14 @@ X86SwitchCPU *x86_switch_cpu(CPUState *cs)
 bool switch_arch_init(MachineState *ms, Error **errp)
 {
     x86_switch_cpus = g_new0(X86SwitchCPU, ms->smp.max_cpus);
+    x86_kvm_module_init();
+    if (!x86_switch_init_pmu(errp)) {
+        return false;
+    }
     x86_switch_init_tsc_load();
     x86_switch_init_load_kvm();
     x86_switch_init_kvmclock();
+    x86_switch_init_reset_msrs();
     return true;
 }
 

@@ -9,6 +9,7 @@
 #include "exec/tb-flush.h"
 #include "hw/i386/apic.h"
 #include "system/kvm.h"
+#include "kvm-module.h"
 #include "x86-switch.h"
 
 /* What the processor takes of a PDPTE (SDM vol. 3, "PAE Paging"). */
@@ -75,6 +76,13 @@ bool switch_arch_check(bool *passing, Error **errp)
             /* KVM ignores the mask, TCG goes by it (C9) */
             error_setg(errp, "vCPU %d has its A20 line masked, and must run"
                        " on until it unmasks it", cs->cpu_index);
+            return false;
+        }
+        if (kvm_enabled() && env->nmi_pending && x86_kvm_has_vnmi()) {
+            /* KVM would have it, too, when the vCPU comes back */
+            error_setg(errp, "vCPU %d has an NMI pending, which this KVM"
+                       " (kvm_amd.vnmi=1) can't take back, and must run on"
+                       " until it is delivered", cs->cpu_index);
             return false;
         }
         if (tcg_enabled() && cs->watchpoint_hit) {

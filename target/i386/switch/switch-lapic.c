@@ -15,6 +15,7 @@
 #include "hw/i386/apic.h"
 #include "kvm/kvm_i386.h"
 #include "system/kvm.h"
+#include "kvm-module.h"
 #include "x86-switch.h"
 
 /* Register numbers, offset in the APIC page divided by 16. */
@@ -90,20 +91,6 @@ static bool lapic_timer_ran_on(LapicTimer timer, uint32_t before,
 }
 
 /*
- * With VMX's preemption timer instead of one of the host's, KVM looks at it
- * in the guest or when it blocks: not for a vCPU that is halted and has
- * another interrupt to wake it.
- */
-static bool kvm_has_preemption_timer(void)
-{
-    g_autofree char *value = NULL;
-
-    return g_file_get_contents("/sys/module/kvm_intel/parameters/"
-                               "preemption_timer", &value, NULL, NULL) &&
-           value[0] == 'Y';
-}
-
-/*
  * KVM keeps a timer's expiry in lapic_timer.pending, which nothing shows, and
  * puts it into IRR when the vCPU runs (HAZARDS E2); and a timer that is due
  * may not yet have expired for it.  Then a one-shot stands at 0 just as one
@@ -134,7 +121,11 @@ int x86_switch_settle_lapic_timer(CPUState *cs, X86SwitchCPU *sc,
         }
         certain = before || switch_fire_hrtimers(cs->thread_id);
         ret = x86_switch_take_lapic_timer(cs, &was_runnable);
-        if (was_runnable && kvm_has_preemption_timer()) {
+        /*
+         * VMX's preemption timer is not looked at for a vCPU that is halted
+         * and has another interrupt to wake it.
+         */
+        if (was_runnable && x86_kvm_has_preemption_timer()) {
             certain = false;
         }
         sc->lapic_timer_in_doubt = !certain;

@@ -1,16 +1,15 @@
 /*
  * MSRs that KVM keeps and QEMU takes no notice of
  *
- * They stay in KVM while the guest is in TCG, which has none of them: one that
- * is as KVM began with it is not missed.
+ * TCG does not implement these MSRs, and they stay in KVM while TCG runs the
+ * guest.  Leaving KVM is safe only while each still has its reset value.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 #include "qemu/osdep.h"
 #include "qapi/error.h"
-#include "kvm/hyperv-proto.h"
 #include "system/kvm.h"
-#include "standard-headers/asm-x86/kvm_para.h"
+#include "system/reset.h"
 #include "x86-switch.h"
 
 void x86_kvm_add_msr(CPUState *cs, X86KVMState *s, uint32_t index)
@@ -43,16 +42,6 @@ int x86_kvm_add_listed_msrs(CPUState *cs, X86KVMState *s)
     return ret;
 }
 
-/* Those that KVM lists, and that say nothing of the guest. */
-static bool is_no_guests(uint32_t index)
-{
-    return
-        /* QEMU takes them by their older numbers. */
-        index == MSR_KVM_WALL_CLOCK_NEW || index == MSR_KVM_SYSTEM_TIME_NEW ||
-        /* Hyper-V's, which no guest has (hv-* is refused). */
-        (index & ~0x1ff) == HV_X64_MSR_GUEST_OS_ID;
-}
-
 bool x86_switch_has_feature_control(CPUState *cs)
 {
     uint64_t value;
@@ -78,7 +67,8 @@ bool x86_switch_init_msrs(CPUState *cs, X86SwitchCPU *sc, Error **errp)
         return false;
     }
     for (int i = sc->other_msrs->nmsrs - 1; i >= 0; i--) {
-        if (is_no_guests(sc->other_msrs->msrs[i].index)) {
+        if (!x86_state_msr_counts(sc->other_msrs->msrs[i].index,
+                                  cpu_env(cs)->features)) {
             drop_msr(sc->other_msrs, i);
         }
     }
@@ -99,14 +89,53 @@ void x86_switch_took_msrs(X86SwitchCPU *sc, const struct kvm_msrs *taken)
     }
 }
 
-bool x86_switch_takes_msr(const X86SwitchCPU *sc, uint32_t index)
+/*
+ * KVM gives AMD guests the K7 counters, without any CPUID bit, unless the VM's
+ * PMU is off.  Linux 5.18 and later can do that; before, what a guest leaves
+ * in them is ignored.
+ */
+bool x86_switch_init_pmu(Error **errp)
 {
-    for (int i = 0; i < sc->other_msrs->nmsrs; i++) {
-        if (sc->other_msrs->msrs[i].index == index) {
-            return false;
+    int ret = 0;
+
+    if (kvm_vm_check_extension(kvm_state, KVM_CAP_PMU_CAPABILITY) &
+        KVM_PMU_CAP_DISABLE) {
+        ret = kvm_vm_enable_cap(kvm_state, KVM_CAP_PMU_CAPABILITY, 0,
+                                KVM_PMU_CAP_DISABLE);
+    }
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "KVM_CAP_PMU_CAPABILITY");
+    }
+    return ret >= 0;
+}
+
+/*
+ * QEMU's reset leaves these MSRs as the guest has set them, and so does KVM's:
+ * the next guest begins with what the first one began with.  A value that KVM
+ * does not take back is one that it resets by itself, or a refusal to come.
+ */
+static void reset_msrs(void *opaque)
+{
+    CPUState *cs;
+
+    CPU_FOREACH(cs) {
+        const X86KVMState *others = x86_switch_cpu(cs)->other_msrs;
+
+        for (int i = 0; others && i < others->nmsrs; i++) {
+            uint32_t index = others->msrs[i].index;
+            uint64_t value;
+
+            if (x86_kvm_get_msr(cs, index, &value) == 0 &&
+                value != others->msrs[i].data) {
+                x86_kvm_put_msr(cs, index, others->msrs[i].data);
+            }
         }
     }
-    return !is_no_guests(index);
+}
+
+void x86_switch_init_reset_msrs(void)
+{
+    qemu_register_reset(reset_msrs, NULL);
 }
 
 bool x86_switch_check_msrs(CPUState *cs, X86SwitchCPU *sc, Error **errp)
@@ -119,7 +148,8 @@ bool x86_switch_check_msrs(CPUState *cs, X86SwitchCPU *sc, Error **errp)
         error_setg_errno(errp, -ret, "vCPU %d", cs->cpu_index);
         return false;
     }
-    diff = x86_kvm_state_diff(now, sc->other_msrs);
+    diff = x86_state_diff(now, sc->other_msrs, X86_READ_BACK,
+                          cpu_env(cs)->features);
     if (diff) {
         error_setg(errp, "vCPU %d: the guest has set what TCG does not have:"
                    " %s", cs->cpu_index, diff);

@@ -27,6 +27,11 @@ void x86_switch_forget_puts(X86SwitchCPU *sc)
     sc->put.nmsrs = 0;
 }
 
+const char *switch_arch_msr_name(uint32_t index)
+{
+    return x86_state_msr_name(index);
+}
+
 bool x86_switch_read_back(CPUState *cs, Error **errp)
 {
     X86SwitchCPU *sc = x86_switch_cpu(cs);
@@ -54,9 +59,9 @@ bool x86_switch_read_back(CPUState *cs, Error **errp)
                    " pointers (PDPTEs) from memory", cs->cpu_index);
         return false;
     }
-    x86_kvm_state_normalise(put);
-    x86_kvm_state_normalise(held);
-    diff = x86_kvm_state_diff(held, put);
+    x86_state_canonicalise(put, X86_READ_BACK);
+    x86_state_canonicalise(held, X86_READ_BACK);
+    diff = x86_state_diff(held, put, X86_READ_BACK, cpu_env(cs)->features);
     if (diff) {
         error_setg(errp, "vCPU %d: KVM does not hold what it was given: %s",
                    cs->cpu_index, diff);

@@ -33,19 +33,6 @@ struct SwitchSnapshot {
     X86Snapshot vcpu[];
 };
 
-/* MSRs that KVM's list leaves out, and QEMU puts: the first, and how many. */
-static const struct {
-    uint32_t index;
-    uint32_t count;
-} unlisted_msrs[] = {
-    { MSR_MTRRphysBase(0), 2 * MSR_MTRRcap_VCNT },
-    { MSR_MTRRfix64K_00000, 1 },
-    { MSR_MTRRfix16K_80000, 2 },
-    { MSR_MTRRfix4K_C0000, 8 },
-    { MSR_MTRRdefType, 1 },
-    { MSR_MC0_CTL, 4 * MCE_BANKS_DEF },
-};
-
 /* What there is to get of a vCPU, and of its MSRs all that can be read */
 static const X86KVMState *everything(CPUState *cs, Error **errp)
 {
@@ -63,9 +50,12 @@ static const X86KVMState *everything(CPUState *cs, Error **errp)
     if (x86_switch_cpu(cs)->has_tsc_offset_attr) {
         all->have |= X86_KVM_TSC_OFFSET;
     }
-    for (int i = 0; i < ARRAY_SIZE(unlisted_msrs); i++) {
-        for (int j = 0; j < unlisted_msrs[i].count; j++) {
-            x86_kvm_add_msr(cs, all, unlisted_msrs[i].index + j);
+    /* KVM's list leaves some out, as MTRRs and machine-check banks. */
+    for (int i = 0; i < x86_state_msr_count; i++) {
+        const X86StateMSR *row = &x86_state_msrs[i];
+
+        for (int j = 0; row->how == X86_MSR_CARRIED && j < row->count; j++) {
+            x86_kvm_add_msr(cs, all, row->first + j);
         }
     }
     if (x86_kvm_add_listed_msrs(cs, all) < 0) {
@@ -162,29 +152,18 @@ bool switch_arch_poison_kvm(const SwitchSnapshot *before, Error **errp)
     return true;
 }
 
-#define LAPIC_PPR   0x0a0
-#define LAPIC_LDR   0x0d0
-#define LAPIC_IRR   0x200
-#define LAPIC_LVTT  0x320
-#define LAPIC_TMICT 0x380
-#define LAPIC_TMCCT 0x390
-
-static uint32_t *lapic_register(X86KVMState *s, int offset)
-{
-    return (uint32_t *)(s->lapic.regs + offset);
-}
-
 static bool lapic_timer_is_over(X86KVMState *s)
 {
-    return !(*lapic_register(s, LAPIC_LVTT) & APIC_LVT_TIMER_PERIODIC) &&
-           *lapic_register(s, LAPIC_TMCCT) == 0;
+    return !(*x86_lapic_register(s, X86_LAPIC_LVTT) &
+             APIC_LVT_TIMER_PERIODIC) &&
+           *x86_lapic_register(s, X86_LAPIC_TMCCT) == 0;
 }
 
 static uint32_t *lapic_timer_irr(X86KVMState *s)
 {
-    uint8_t vector = *lapic_register(s, LAPIC_LVTT);
+    uint8_t vector = *x86_lapic_register(s, X86_LAPIC_LVTT);
 
-    return lapic_register(s, LAPIC_IRR + vector / 32 * 16);
+    return x86_lapic_register(s, X86_LAPIC_IRR + vector / 32 * 16);
 }
 
 /*
@@ -193,11 +172,11 @@ static uint32_t *lapic_timer_irr(X86KVMState *s)
  */
 static char *allow_lapic_timer(X86KVMState *before, X86KVMState *after)
 {
-    uint32_t lvtt = *lapic_register(before, LAPIC_LVTT);
+    uint32_t lvtt = *x86_lapic_register(before, X86_LAPIC_LVTT);
     uint32_t bit = 1u << lvtt % 32;
 
     if (lvtt & APIC_LVT_MASKED || lapic_timer_is_over(before) ||
-        !*lapic_register(before, LAPIC_TMICT)) {
+        !*x86_lapic_register(before, X86_LAPIC_TMICT)) {
         return NULL;
     }
     if (*lapic_timer_irr(after) & bit) {
@@ -210,110 +189,15 @@ static char *allow_lapic_timer(X86KVMState *before, X86KVMState *after)
 }
 
 /*
- * TCG knows no exception that is pending only: it is injected then, and its
- * payload is where the exception puts it (C6).
- */
-static void inject_pending_exception(X86KVMState *s)
-{
-    struct kvm_vcpu_events *e = &s->events;
-    uint64_t payload = e->exception_payload;
-
-    if (!e->exception.pending) {
-        return;
-    }
-    e->exception.pending = 0;
-    e->exception.injected = 1;
-    if (e->exception.nr == EXCP01_DB) {
-        if (e->exception_has_payload) {
-            s->debugregs.dr6 = ((s->debugregs.dr6 & ~0xfull) | DR6_FIXED_1 |
-                                payload) ^ (payload & DR6_FIXED_1);
-        }
-        s->debugregs.dr7 &= ~(uint64_t)DR7_GD;
-    } else if (e->exception.nr == EXCP0E_PAGE && e->exception_has_payload) {
-        s->sregs.cr2 = payload;
-    }
-    e->exception_has_payload = 0;
-    e->exception_payload = 0;
-}
-
-/*
- * What may differ after KVM -> TCG -> KVM, each with its reason: it is taken
- * out of both.
+ * What may differ after KVM -> TCG -> KVM: all but this are canonical forms of
+ * the table.
  */
 static void allow_in_kvm(X86KVMState *s, bool timer_is_over)
 {
-    struct kvm_segment *seg[] = {
-        &s->sregs.cs, &s->sregs.ds, &s->sregs.es, &s->sregs.fs, &s->sregs.gs,
-        &s->sregs.ss,
-    };
-    struct kvm_vcpu_events *e = &s->events;
-    int nr = e->exception.nr;
-
-    inject_pending_exception(s);
-    if (s->sregs.efer & MSR_EFER_LMA) {
-        /* After INIT AMD's KVM has a 16-bit one, which Intel refuses (C4). */
-        s->sregs.tr.type |= 8;
-    }
-    for (int i = 0; i < ARRAY_SIZE(seg); i++) {
-        /* Some KVMs show a null selector's as usable, but not present. */
-        seg[i]->unusable |= !seg[i]->present;
-        /* Hardware demands that what is loaded was Accessed (C12). */
-        seg[i]->type |= seg[i]->s;
-        if (seg[i]->unusable && !(s->sregs.cr0 & CR0_PE_MASK)) {
-            /* Null in protected mode, usable in real mode (C12). */
-            seg[i]->unusable = 0;
-            seg[i]->present = seg[i]->s = 1;
-            seg[i]->type = 3;
-            seg[i]->limit = 0xffff;
-        }
-    }
-    if (!(s->sregs.ldt.selector & ~3) && !s->sregs.ldt.limit) {
-        /* None, whatever a null selector has left in the cache. */
-        s->sregs.ldt = (struct kvm_segment) {};
-    }
-    /*
-     * RIP is still at the instruction, which raises them again: INT3, INTO,
-     * and #UD, which KVM queues for instructions that it alone lacks, too.
-     */
-    if (nr == EXCP03_INT3 || nr == EXCP04_INTO || nr == EXCP06_ILLOP) {
-        e->exception.injected = 0;
-        e->exception.pending = 0;
-    }
-    /* Numbers without an event are left from the last one. */
-    if (!e->exception.injected && !e->exception.pending) {
-        memset(&e->exception, 0, sizeof(e->exception));
-    }
-    if (!e->interrupt.injected) {
-        e->interrupt.nr = 0;
-    }
-    /*
-     * A component in its initial state may be said to be in use (SDM vol. 1,
-     * "Processor tracking of XSAVE-managed state").
-     */
-    x86_kvm_state_normalise_xsave(s);
-    /* It is its delivery that masks others; some say so before it. */
-    if (e->nmi.injected) {
-        e->nmi.masked = 0;
-    }
-    /* TCG does not tell MOV SS's from STI's: put_interrupt_shadow() chooses. */
-    e->interrupt.shadow = !!e->interrupt.shadow;
-    /* TCG keeps one NMI pending, KVM up to two. */
-    e->nmi.pending = !!e->nmi.pending;
-    /* KVM computes the priority anew when the guest reads it. */
-    *lapic_register(s, LAPIC_PPR) = 0;
-    if (!(s->sregs.apic_base & MSR_IA32_APICBASE_EXTD)) {
-        /* What x2APIC mode had there, KVM leaves in bits that mean nothing. */
-        *lapic_register(s, LAPIC_LDR) &= 0xff000000;
-    }
-    /* The LAPIC timer runs on… */
-    *lapic_register(s, LAPIC_TMCCT) = 0;
-    /* …and KVM would fire one that has fired before, if it had this (E2). */
+    x86_state_canonicalise(s, X86_ROUND_TRIP);
+    /* KVM would fire one that has fired before, if it had this (E2). */
     if (timer_is_over) {
-        *lapic_register(s, LAPIC_TMICT) = 0;
-    }
-    /* To TCG both are waiting for SIPI. */
-    if (s->mp_state.mp_state == KVM_MP_STATE_UNINITIALIZED) {
-        s->mp_state.mp_state = KVM_MP_STATE_INIT_RECEIVED;
+        *x86_lapic_register(s, X86_LAPIC_TMICT) = 0;
     }
 }
 
@@ -562,7 +446,8 @@ bool switch_arch_compare_snapshots(SwitchSnapshot *before,
             diff = allow_lapic_timer(&a->kvm, &b->kvm);
             allow_in_kvm(&a->kvm, timer_is_over);
             allow_in_kvm(&b->kvm, timer_is_over);
-            diff = diff ?: x86_kvm_state_diff(&b->kvm, &a->kvm);
+            diff = diff ?: x86_state_diff(&b->kvm, &a->kvm, X86_ROUND_TRIP,
+                                          NULL);
         }
         diff = diff ?: x86_switch_clocks_diff(&a->clocks, &b->clocks);
         if (diff) {

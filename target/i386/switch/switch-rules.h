@@ -16,7 +16,7 @@
 #ifndef TARGET_I386_SWITCH_RULES_H
 #define TARGET_I386_SWITCH_RULES_H
 
-#include "kvm-state.h"
+#include "state/state.h"
 
 /* What the rules need to know of the host and of the guest's CPUID. */
 typedef struct X86SwitchLimits {

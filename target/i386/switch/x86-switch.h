@@ -39,7 +39,7 @@ typedef struct X86SwitchCPU {
     uint32_t lapic_version;     /* KVM's register; constant */
     bool has_feature_control;   /* KVM has the MSR; constant */
 
-    /* As KVM began with them, but for those that QEMU takes at an export. */
+    /* Reset values of the MSRs that QEMU does not take at an export. */
     X86KVMState *other_msrs;
     bool taking_msrs;
 
@@ -125,8 +125,10 @@ int x86_kvm_add_listed_msrs(CPUState *cs, X86KVMState *s);
 bool x86_switch_init_msrs(CPUState *cs, X86SwitchCPU *sc, Error **errp);
 /* QEMU has taken them into CPUX86State. */
 void x86_switch_took_msrs(X86SwitchCPU *sc, const struct kvm_msrs *taken);
-/* Whether QEMU takes it, if KVM lists it. */
-bool x86_switch_takes_msr(const X86SwitchCPU *sc, uint32_t index);
+/* Before the first vCPU: the guest's CPU has no PMU, nor has KVM's vCPU. */
+bool x86_switch_init_pmu(Error **errp);
+/* At a machine reset they get their reset values. */
+void x86_switch_init_reset_msrs(void);
 /* At an export: refuse if the guest has set one of the others. */
 bool x86_switch_check_msrs(CPUState *cs, X86SwitchCPU *sc, Error **errp);
 

@@ -1,0 +1,34 @@
+/*
+ * What this host's KVM modules were loaded with
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include "qemu/osdep.h"
+#include "kvm-module.h"
+
+static bool preemption_timer, vnmi;
+
+static bool parameter_is_on(const char *path)
+{
+    g_autofree char *value = NULL;
+
+    return g_file_get_contents(path, &value, NULL, NULL) &&
+           (value[0] == 'Y' || value[0] == '1');
+}
+
+void x86_kvm_module_init(void)
+{
+    preemption_timer =
+        parameter_is_on("/sys/module/kvm_intel/parameters/preemption_timer");
+    vnmi = parameter_is_on("/sys/module/kvm_amd/parameters/vnmi");
+}
+
+bool x86_kvm_has_preemption_timer(void)
+{
+    return preemption_timer;
+}
+
+bool x86_kvm_has_vnmi(void)
+{
+    return vnmi;
+}
