@@ -21,11 +21,18 @@
 /* Kernel: such a CPU gives its timers to others. */
 static bool host_has_nohz_full(void)
 {
-    g_autofree char *cpus = NULL;
+    static gsize has;
 
-    return g_file_get_contents("/sys/devices/system/cpu/nohz_full", &cpus,
-                               NULL, NULL) &&
-           strpbrk(cpus, "0123456789");
+    /* 1 for no, 2 for yes: it does not change while the host runs. */
+    if (g_once_init_enter(&has)) {
+        g_autofree char *cpus = NULL;
+        bool found = g_file_get_contents("/sys/devices/system/cpu/nohz_full",
+                                         &cpus, NULL, NULL) &&
+                     strpbrk(cpus, "0123456789");
+
+        g_once_init_leave(&has, found ? 2 : 1);
+    }
+    return has == 2;
 }
 
 static bool sleep_on_cpu(int host_cpu, cpu_set_t *set)
