@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""
+What a host's KVM does with each field of a vCPU's state: runs tests/unit/test-x86-kvm-oracle there,
+and reads what it says.
+"""
+
+import os
+import re
+import tempfile
+
+from vas import paths
+from vas.host import LocalHost
+from vas.patience import patiently
+
+PROGRAM = os.path.join(paths.QEMU, "tests/unit/test-x86-kvm-oracle")
+LINE = re.compile(r"^(not ok|ok) \d+ - (.*?)(?: # SKIP (.*)|: legal values: (\d+) kept, (\d+) in"
+                  r" another form, (\d+) wrong; others: (\d+) refused, (\d+) kept, (\d+) changed)$",
+                  re.MULTILINE)
+COUNTS = ("kept", "other-form", "wrong", "illegal-refused", "illegal-kept", "illegal-changed")
+
+
+class Answer:
+    """What the oracle said: @status of the program, its @text, and what is in it."""
+
+    def __init__(self, status, text):
+        self.status, self.text = status, text
+        self.rows = []
+        for result, name, skipped, *counts in LINE.findall(text):
+            row = {"configuration": name, "ok": result == "ok"}
+            if skipped:
+                row["skipped"] = skipped
+            else:
+                row.update(zip(COUNTS, map(int, counts)))
+            self.rows.append(row)
+        #: What is particular to this KVM, each sentence once
+        self.findings = sorted(set(re.findall(r"^# (?!VAS_SEED)(.*)$", text, re.MULTILINE)) |
+                               {row["skipped"] for row in self.rows if "skipped" in row})
+        self.unusable = re.search(r"^1\.\.0 # SKIP (.*)$", text, re.MULTILINE)
+
+    @property
+    def wrong(self):
+        return sum(row.get("wrong", 0) for row in self.rows)
+
+
+def ask(host=None, exact=False):
+    """Run it on @host, or here; with @exact, without the table's canonical forms."""
+    with tempfile.NamedTemporaryFile("rb") as log:
+        options = ["--exact"] if exact else []
+        with LocalHost() as here:
+            process = (host or here).spawn([PROGRAM, *options], log.name)
+            status = process.wait(patiently(300))
+        return Answer(status, log.read().decode(errors="replace"))
