@@ -123,6 +123,8 @@ static void run_guest(void)
                  : : "rbx", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10",
                  "r11", "r12", "r13", "r14", "r15", "memory", "cc");
     check_value("exit code", EXIT_VMMCALL, *field64(0x070));
+    /* The injected one was delivered, and nothing else was in delivery. */
+    check_value("EXITINTINFO", 0, *field64(0x088));
     *field64(0x578) += 3;                /* after VMMCALL */
 }
 
