@@ -7,7 +7,7 @@ import time
 
 from switchable import SWITCH, expect_untouched, switchable
 from vas.machine import Machine, QMPError
-from vas.testing import (Failure, expect_equal, expect_error, main, make_qcow2, need_kvm,
+from vas.testing import (Failure, Skip, expect_equal, expect_error, main, make_qcow2, need_kvm,
                          payload_arguments)
 
 
@@ -130,6 +130,48 @@ def streams():
                         switch_after_load(copy, other)
 
 
+def set_tsc_khz(stream, factor):
+    """Give the stream's vCPUs a TSC of @factor times the rate that it has."""
+    with open(stream, "rb") as file:
+        data = file.read()
+    # The subsection's name, its version, and a 64-bit number
+    at = data.find(b"cpu/tsc_khz")
+    if at < 0:
+        raise Failure("the stream has no rate of the TSC")
+    at += len("cpu/tsc_khz") + 4
+    khz = int(int.from_bytes(data[at:at + 8], "big") * factor)
+    with open(stream, "wb") as file:
+        file.write(data[:at] + khz.to_bytes(8, "big") + data[at + 8:])
+    return khz
+
+
+def scaled():
+    """
+    A stream from a host whose TSC is faster: a KVM that can scales the guest's, and a switch is
+    refused by the two rates.  Where KVM can't, the guest has the host's TSC, as QEMU warns, which
+    can be switched.
+    """
+    with switchable() as guest:
+        machine = guest.machine
+        guest.expect_laps(3)
+        stream = os.path.join(machine.logs, "stream")
+        machine.qmp("migrate", {"uri": "file:" + stream})
+        expect_equal("migration", "completed", migration_end(machine))
+        khz = set_tsc_khz(stream, 1.5)
+        with switchable(start=False, arguments=["-incoming", "file:" + stream]) as copy:
+            copy.machine.cont()
+            copy.expect_laps(3)
+            if "TSC frequency mismatch" in copy.machine.output():
+                for accel in ("tcg", "kvm") * 5:
+                    copy.machine.switch(accel)
+                    copy.expect_laps(3)
+                raise Skip("this KVM does not scale a guest's TSC; the guest was switched")
+            expect_error(f"TSC runs at {khz} kHz, as a stream has set it", copy.machine.qmp,
+                         "switch-accel", {"accel": "tcg"})
+            expect_untouched(copy.machine)
+            copy.expect_laps(3)
+
+
 def render_memory(machine):
     """Have QEMU render the memory's layout anew, by a PAM register of the 440FX for 0xc0000."""
     for value in (0x33, 0):
@@ -168,4 +210,4 @@ def logging():
 
 
 main({"incoming": incoming, "refused": refused, "in-tcg": in_tcg,
-      "dirty-rate": dirty_rate, "logging": logging, "streams": streams})
+      "dirty-rate": dirty_rate, "logging": logging, "streams": streams, "scaled": scaled})

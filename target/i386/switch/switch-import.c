@@ -414,7 +414,7 @@ bool switch_arch_import_kvm(Error **errp)
             return false;
         }
     }
-    host = x86_host_tsc(cpu_env(first_cpu)->tsc_khz);
+    host = x86_host_tsc(x86_switch_tsc_khz());
     CPU_FOREACH(cs) {
         if (!import_vcpu(cs, &host, errp)) {
             return false;

@@ -17,6 +17,17 @@
 #include "system/runstate.h"
 #include "x86-switch.h"
 
+/*
+ * The rate of each vCPU's TSC as KVM has made it: the host's.  Not that of
+ * CPUX86State, which a stream may have brought.
+ */
+static uint32_t tsc_khz;
+
+uint32_t x86_switch_tsc_khz(void)
+{
+    return tsc_khz;
+}
+
 static int x86_switch_tsc_attr(CPUState *cs, int ioctl, int64_t *offset)
 {
     struct kvm_device_attr attr = {
@@ -61,6 +72,8 @@ bool x86_switch_check_tsc_khz(const CPUX86State *env, Error **errp)
 
 bool x86_switch_init_tsc(CPUState *cs, X86SwitchCPU *sc, Error **errp)
 {
+    tsc_khz = cpu_env(cs)->tsc_khz;
+    sc->tsc_khz = tsc_khz;
     /* Linux 5.16 and later; before, the MSR itself must do. */
     sc->has_tsc_offset_attr =
         x86_switch_tsc_attr(cs, KVM_HAS_DEVICE_ATTR, NULL) == 0;
@@ -72,6 +85,19 @@ bool x86_switch_init_tsc(CPUState *cs, X86SwitchCPU *sc, Error **errp)
         return false;
     }
     return true;
+}
+
+bool x86_switch_check_tsc(CPUState *cs, Error **errp)
+{
+    const X86SwitchCPU *sc = x86_switch_cpu(cs);
+
+    if (sc->tsc_khz == tsc_khz) {
+        return true;
+    }
+    error_setg(errp, "vCPU %d's TSC runs at %u kHz, as a stream has set it,"
+               " and this host's at %u kHz: TCG does not scale it",
+               cs->cpu_index, sc->tsc_khz, tsc_khz);
+    return false;
 }
 
 /* The MSR, read between two readings of the host's TSC. */
@@ -89,10 +115,10 @@ static int x86_switch_read_tsc_msr(CPUState *cs, int64_t *offset)
     return 0;
 }
 
-/* Of vCPU @cs now, less its sc->tsc_offset. */
-static int64_t x86_switch_tsc_base(CPUState *cs, const X86SwitchCPU *sc)
+/* The guest's TSC now, less its sc->tsc_offset. */
+static int64_t x86_switch_tsc_base(const X86SwitchCPU *sc)
 {
-    return sc->tsc_by_clock ? x86_host_tsc_by_clock(cpu_env(cs)->tsc_khz)
+    return sc->tsc_by_clock ? x86_host_tsc_by_clock(tsc_khz)
                             : cpu_get_host_ticks();
 }
 
@@ -112,8 +138,7 @@ int64_t x86_switch_tsc_base_at(const X86SwitchCPU *sc, const X86HostTSC *host)
  */
 static int x86_switch_export_tsc_offset(CPUState *cs, X86SwitchCPU *sc)
 {
-    uint32_t khz = cpu_env(cs)->tsc_khz;
-    int64_t about = 20 * khz;   /* 20 ms */
+    int64_t about = 20ll * tsc_khz;     /* 20 ms */
     int64_t first, offset;
     X86HostTSC host;
     bool moves;
@@ -134,7 +159,7 @@ static int x86_switch_export_tsc_offset(CPUState *cs, X86SwitchCPU *sc)
     if (ret < 0) {
         return ret;
     }
-    host = x86_host_tsc(khz);
+    host = x86_host_tsc(tsc_khz);
     sc->tsc_least = host.counted + offset;
     offset = sc->tsc_least - host.by_clock;
     if (!sc->tsc_by_clock || !sc->tsc_offset_given ||
@@ -232,19 +257,28 @@ void x86_switch_tsc_load_begins(void)
  * kvm_synchronize_tsc()): a snapshot's guest could find it less than it was.
  * Its offset is taken as it is.  As with KVM, vCPUs whose TSCs were read one
  * after the other have the same.
+ *
+ * A stream from a host whose TSC has another rate has KVM scale the TSC, if it
+ * can: then it is not the host's plus an offset, KVM's own offset stays, and
+ * x86_switch_check_tsc() refuses a switch.
  */
 void switch_arch_loaded_kvm(CPUState *cs)
 {
     CPUX86State *env = cpu_env(cs);
-    int64_t second = env->tsc_khz * 1000;
+    X86SwitchCPU *sc = x86_switch_cpu(cs);
+    int64_t second = tsc_khz * 1000ll;
     int64_t offset;
 
-    if (!kvm_load.due || !x86_switch_cpu(cs)->has_tsc_offset_attr) {
+    if (!kvm_load.due) {
+        return;
+    }
+    sc->tsc_khz = MAX(kvm_vcpu_ioctl(cs, KVM_GET_TSC_KHZ), 0);
+    if (sc->tsc_khz != tsc_khz || !sc->has_tsc_offset_attr) {
         return;
     }
     if (!kvm_load.by_first) {
         kvm_load.by_first = true;
-        kvm_load.host = x86_host_tsc(env->tsc_khz);
+        kvm_load.host = x86_host_tsc(tsc_khz);
         kvm_load.tsc = env->tsc;
     }
     offset = (ABS((int64_t)(env->tsc - kvm_load.tsc)) < second
@@ -266,7 +300,7 @@ void x86_switch_use_loaded_tsc(void)
         return;
     }
     tsc_loaded = false;
-    host = x86_host_tsc(cpu_env(first_cpu)->tsc_khz);
+    host = x86_host_tsc(tsc_khz);
     CPU_FOREACH(cs) {
         X86SwitchCPU *sc = x86_switch_cpu(cs);
 
@@ -332,7 +366,7 @@ uint64_t x86_switch_get_tsc(CPUX86State *env)
     uint64_t tsc;
 
     load_fence();
-    tsc = x86_switch_tsc_base(cs, sc) + sc->tsc_offset;
+    tsc = x86_switch_tsc_base(sc) + sc->tsc_offset;
     load_fence();
     /* It may have gone round. */
     return (int64_t)(tsc - sc->tsc_least) < 0 ? sc->tsc_least : tsc;
@@ -344,7 +378,7 @@ void x86_switch_wrmsr(CPUX86State *env, uint32_t msr, uint64_t value)
         CPUState *cs = env_cpu(env);
         X86SwitchCPU *sc = x86_switch_cpu(cs);
 
-        sc->tsc_offset = value - x86_switch_tsc_base(cs, sc);
+        sc->tsc_offset = value - x86_switch_tsc_base(sc);
         sc->tsc_least = value;
         return;
     }

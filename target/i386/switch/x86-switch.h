@@ -28,6 +28,7 @@ typedef struct X86SwitchCPU {
     /* Guest TSC minus host TSC, or what that is by the clock, in ticks. */
     int64_t tsc_offset;
     bool tsc_by_clock;
+    uint32_t tsc_khz;           /* as KVM has it; differs if it is scaled */
     bool has_tsc_offset_attr;
     /* KVM was given it, and nothing but the guest has set the TSC since. */
     bool tsc_offset_given;
@@ -180,6 +181,10 @@ void x86_switch_tsc_load_begins(void);
 void x86_switch_use_loaded_tsc(void);
 /* At realize: refuse a frequency that is not the host's. */
 bool x86_switch_check_tsc_khz(const CPUX86State *env, Error **errp);
+/* Refuse a vCPU whose TSC KVM scales. */
+bool x86_switch_check_tsc(CPUState *cs, Error **errp);
+/* The rate of the host's TSC, and the guest's, in kHz; constant. */
+uint32_t x86_switch_tsc_khz(void);
 bool x86_switch_init_tsc(CPUState *cs, X86SwitchCPU *sc, Error **errp);
 
 /* switch-clocks.c: what goes on by itself during a round trip */
