@@ -21,7 +21,7 @@ from vas.check import LONG_TIMES  # noqa: E402
 from vas.debian import Guest  # noqa: E402
 from vas.host import LocalHost  # noqa: E402
 from vas.machine import Console, Machine, MachineError, QMPError, QMPLost  # noqa: E402
-from vas.rig import Rig, RigHost  # noqa: E402
+from vas.rig import RigHost, boot_rig  # noqa: E402
 from vas.testing import LONG, Failure, Skip, run_test  # noqa: E402
 
 START = time.monotonic()
@@ -70,7 +70,7 @@ def a_host(local, deadline, disks=(), files=(), cmdline=""):
         with LocalHost() as host:
             yield host
         return
-    with Rig(disks=disks, files=files, deadline=deadline, cmdline=cmdline) as rig:
+    with boot_rig(disks=disks, files=files, deadline=deadline, cmdline=cmdline) as rig:
         say(f"the rig is up after {rig.boot_seconds:.1f} s, its console: {rig.console}")
         yield RigHost(rig)
 
@@ -81,7 +81,7 @@ def mistaken_tsc(ppm, deadline):
     which the kernel allows 10000).  What it "Detected" first can itself be wrong by about as much
     on a busy machine, so it is what it has then measured for a second.
     """
-    with Rig(deadline=deadline) as rig:
+    with boot_rig(deadline=deadline) as rig:
         _, text = rig.run("dmesg")
     refined = re.search(rb"tsc: Refined TSC .*: ([0-9.]+) MHz", text)
     if not refined:

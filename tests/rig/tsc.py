@@ -13,7 +13,7 @@ import time
 
 from rigtest import mistaken_tsc, say, seconds
 from vas.machine import MachineError
-from vas.rig import Rig, RigHost
+from vas.rig import RigHost, boot_rig
 from vas.soak import soak
 from vas.testing import LONG, Failure, Payload, Skip, left_out, run_test
 
@@ -36,7 +36,7 @@ def measured_anew(deadline):
     """The frequency that the kernel begins with is not that of the TSC."""
     early = f"vas.kvm=early {mistaken_tsc(1000, deadline)}"
     for _ in range(BOOTS):
-        with Rig(cmdline=early, deadline=deadline) as rig:
+        with boot_rig(cmdline=early, deadline=deadline) as rig:
             if not kvm_was_early(rig):
                 continue
             try:
@@ -66,14 +66,14 @@ def switch_halted(rig, options=""):
 
 def halted(deadline):
     """The first switch after a start or a reset is the one that has no offset of an earlier one."""
-    with Rig(cmdline="tsc=unstable", deadline=deadline) as rig:
+    with boot_rig(cmdline="tsc=unstable", deadline=deadline) as rig:
         switch_halted(rig)
         with left_out("tsc-offset", "TSC"):
             switch_halted(rig, ",read-back=off,x-omit=tsc-offset")
 
 
 def unstable(deadline):
-    with Rig(smp=2, cmdline="tsc=unstable", deadline=deadline) as rig:
+    with boot_rig(smp=2, cmdline="tsc=unstable", deadline=deadline) as rig:
         say(f"the rig is up after {rig.boot_seconds:.1f} s, its console: {rig.console}")
         host = RigHost(rig)
         # Has the vCPU's thread change CPUs, which is when KVM sets the TSC anew.

@@ -154,6 +154,19 @@ class PrivateApt:
             raise AptError(f"Debian's source of {package} {version} could not be fetched: "
                            + _last_complaint(result.stdout))
 
+    def source_tarball(self, package, version, folder):
+        """
+        Download the original tarball of a source package into @folder, without Debian's changes;
+        apt checks it against the signed index.  Returns its path.
+        """
+        result = self._run("apt-get", "source", "--download-only", "--only-source", "--tar-only",
+                           f"{package}={version}", cwd=folder)
+        found = glob.glob(os.path.join(glob.escape(folder), f"{package}_*.orig.tar.*"))
+        if result.returncode or not found:
+            raise AptError(f"Debian's source of {package} {version} could not be fetched: "
+                           + (_last_complaint(result.stdout) or self.complaint))
+        return found[0]
+
     def download(self, package, folder):
         """Download the binary package @package into @folder, return its path."""
         before = set(os.listdir(folder))

@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 
-from vas import debs, image, paths, rigtree
+from vas import debs, image, paths, rigintel, rigtree
 
 # How much longer each test may take with --long.
 LONG_TIMES = 5
@@ -20,7 +20,7 @@ LONG_TIMES = 5
 # Of those tests that may run at the same time, each may have a rig: its memory, in bytes.
 RIG_MEMORY = 3 << 30
 
-TIERS = ["unit", "qtest", "local", "rig"]
+TIERS = ["unit", "qtest", "local", "rig", "intel"]
 TAIL = 25
 
 
@@ -92,16 +92,26 @@ def build_outer():
     _run_quietly(["ninja", "-C", paths.OUTER], "building the tests' payloads", environment)
 
 
-def prepare_rig():
+def prepare_rigs(tiers):
     """
-    What the rig's tests boot is made before their time runs.  Where it can't be made, the tests
-    that need it fail and say so.
+    What the tests in the rigs of these @tiers boot is made before their time runs.  Where it can't
+    be made, the tests that need it fail and say so.
     """
     try:
-        rigtree.kernel()
+        if "rig" in tiers:
+            rigtree.kernel()
+        if "intel" in tiers:
+            rigintel.prepare()
         image.image_path()
-    except (debs.DebError, image.ImageError) as error:
+    except (debs.DebError, image.ImageError, rigtree.RigError) as error:
         print(f"check: {error}", file=sys.stderr)
+
+
+def rig_tiers(arguments):
+    """Those of the tiers with a rig of which there are tests to run."""
+    return [tier for tier in ("rig", "intel")
+            if (not arguments.tier or tier in arguments.tier)
+            and (not arguments.name or any(f"{tier}-" in name for name in arguments.name))]
 
 
 def _at_once():
@@ -177,9 +187,8 @@ def main(argv):
     try:
         build_qemu_tests(SANITIZED["VAS_QEMU"] if arguments.sanitize else paths.QEMU)
         build_outer()
-        if not arguments.list and (not arguments.tier or "rig" in arguments.tier) and \
-                (not arguments.name or any("rig-" in name for name in arguments.name)):
-            prepare_rig()
+        if not arguments.list and rig_tiers(arguments):
+            prepare_rigs(rig_tiers(arguments))
     except CheckError as error:
         sys.exit(f"check: {error}")
     command = _meson("test", "-C", paths.OUTER, "--no-rebuild",
@@ -195,7 +204,7 @@ def main(argv):
         environment.update(SANITIZED)
         command += ["--timeout-multiplier", "8"]
         if not arguments.tier and not arguments.name:
-            command += ["--no-suite", "rig"]
+            command += ["--no-suite", "rig", "--no-suite", "intel"]
     log = os.path.join(paths.OUTER, "meson-logs/testlog.json")
     if os.path.exists(log):
         os.unlink(log)

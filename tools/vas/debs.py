@@ -130,32 +130,61 @@ class Apt:
         return new.pop()
 
 
-def unpacked_kernel(meta, arch):
-    """Unpack the kernel that the metapackage @meta stands for.
+# The packages that hold a kernel's files: newer releases have several, which depend on each other.
+KERNEL_PACKAGE = r"linux-(image|binary|modules)-\d"
 
-    Returns (folder, release): folder holds boot/ and lib/modules/release.
-    It is kept in the cache.
+
+def unpacked_kernel(meta, arch, suite=SUITE):
     """
-    base = cache_dir() / "kernel" / f"{SUITE}-{meta}"
+    Unpack the kernel that the metapackage @meta of @suite stands for; it is kept in the cache.
+
+    Returns (vmlinuz, modules, release): @modules is the folder of its modules.
+    """
+    base = cache_dir() / "kernel" / f"{suite}-{meta}"
     done = base / "release"
     with cache_lock("kernel"):
         if not done.exists():
-            release = _unpack_kernel(meta, arch, base)
+            release = _unpack_kernel(meta, arch, suite, base)
             done.write_text(release + "\n")
-    return base / "root", done.read_text().strip()
+    release = done.read_text().strip()
+    return (*_kernel_files(base / "root", release), release)
 
 
-def _unpack_kernel(meta, arch, base):
+def _kernel_files(root, release):
+    """(vmlinuz, folder of modules), which newer packages have below /usr."""
+    modules = next((root / top / release for top in ("lib/modules", "usr/lib/modules")
+                    if (root / top / release / "kernel").is_dir()), None)
+    vmlinuz = next((file for file in (root / f"boot/vmlinuz-{release}",
+                                      root / f"usr/lib/modules/{release}/vmlinuz")
+                    if file.is_file()), None)
+    if not modules or not vmlinuz:
+        raise DebError(f"the packages of kernel {release} have changed their layout: {root} has "
+                       f"no {'vmlinuz' if modules else 'modules'}; use the kernel of {SUITE}")
+    return vmlinuz, modules
+
+
+def _kernel_packages(apt, meta):
+    """Names of the packages with the files of @meta's kernel, its image first."""
+    found, todo = [], [meta]
+    while todo:
+        for name in apt.depends(todo.pop(0)):
+            if re.match(KERNEL_PACKAGE, name) and name not in found:
+                found.append(name)
+                todo.append(name)
+    return found
+
+
+def _unpack_kernel(meta, arch, suite, base):
     """Download and unpack it into @base; returns its release."""
-    apt = Apt(arch)
+    apt = Apt(arch, suite)
     apt.update()
-    image = next((name for name in apt.depends(meta)
-                  if re.match(r"linux-image-\d", name)), None)
-    if image is None:
-        raise DebError(f"{meta} of {SUITE} names no kernel package")
+    packages = _kernel_packages(apt, meta)
+    if not packages:
+        raise DebError(f"{meta} of {suite} names no kernel package")
     shutil.rmtree(base, ignore_errors=True)
-    deb = apt.download(image, base)
-    if subprocess.run(["dpkg-deb", "-x", deb, base / "root"], check=False).returncode:
-        raise DebError(f"{deb.name} could not be unpacked: see dpkg-deb's message above")
-    deb.unlink()
-    return next((base / "root/boot").glob("vmlinuz-*")).name[len("vmlinuz-"):]
+    for package in packages:
+        deb = apt.download(package, base)
+        if subprocess.run(["dpkg-deb", "-x", deb, base / "root"], check=False).returncode:
+            raise DebError(f"{deb.name} could not be unpacked: see dpkg-deb's message above")
+        deb.unlink()
+    return packages[0][len("linux-image-"):]

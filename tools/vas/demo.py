@@ -11,7 +11,7 @@ from vas.debian import Guest, disk_arguments
 from vas.host import HostError, LocalHost
 from vas.machine import Machine, MachineError
 from vas.qmp import QMPError
-from vas.rig import Rig, RigHost, end_in_order
+from vas.rig import RigHost, boot_rig, end_in_order, kind
 
 PHASES = ("quiesce", "export", "convert", "import", "resume")
 
@@ -141,9 +141,9 @@ def demo(args, say):
         say("running on this machine's KVM")
         with LocalHost() as host:
             return run(host, args.smp, args.pairs, say)
-    say("running in the rig, on a kvm-amd made by emulation, since " +
+    say(f"running in the rig, on a kvm-{kind().cpu} made by emulation, since " +
         ("--rig says so" if usable else why))
-    with Rig(disks=[disk], deadline=1200) as rig:
+    with boot_rig(disks=[disk], deadline=1200) as rig:
         say(f"the rig is up after {rig.boot_seconds:.0f} s")
         return run(RigHost(rig), args.smp, args.pairs, say)
 

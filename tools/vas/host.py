@@ -6,7 +6,7 @@ A Machine (machine.py) doesn't care whether its QEMU is a child of this process 
 rig, behind another QEMU. What differs is told by a Host: how a program is started, under which path
 it sees a file of ours, and where it must listen so that we can connect.
 
-LocalHost is this machine.  The rig's own Host (rig.py) implements the same methods.
+LocalHost is this machine.  The rig's own Host (rigagent.py) implements the same methods.
 """
 
 import os
@@ -63,6 +63,8 @@ class Host:
 
     #: "local" or "rig", for messages and reports
     name = None
+    #: by how much fewer laps than usual a payload does on it, as it is slow
+    laps_divisor = 1
 
     def spawn(self, argv, log):
         """

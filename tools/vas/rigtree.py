@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the rig boots: Debian's cloud kernel, an initramfs, and a disk of files.
+"""What the rig boots: Debian's kernel, an initramfs, and a disk of files.
 
 Programs are put on the disk under the path that they have here, each with its
 libraries, so that a command line means the same on both sides.
 """
 
+import lzma
 import os
 import re
 import shutil
@@ -17,12 +18,6 @@ from vas import debs
 
 RIG = Path(__file__).resolve().parents[2] / "rig"
 FIRMWARE = ("/usr/share/qemu", "/usr/share/seabios", "/usr/lib/ipxe/qemu")
-KERNEL = "linux-image-cloud-amd64"
-
-# In this order, each after what it depends on: KVM first, for vas.kvm=early.
-# Names are of modules, options follow.  halt_poll_ns: a host CPU that polls takes
-# time from those that work.
-MODULES = ("kvm halt_poll_ns=0", "kvm-amd", "virtio_pci", "virtio_blk", "virtio_net")
 
 
 class RigError(Exception):
@@ -42,14 +37,25 @@ def cpio(files):
     return b"".join(cpio_entry(*f) for f in files) + cpio_entry("TRAILER!!!", 0)
 
 
+def module_name(path):
+    """The name of the module in the file @path, with "_" for "-"."""
+    return path.name.split(".")[0].replace("-", "_")
+
+
 def module_files(modules):
-    """Map of module names, with "_" for "-", to their files below @modules."""
-    return {p.stem.replace("-", "_"): p for p in modules.rglob("*.ko")}
+    """Map of module names to their files below @modules, which may be compressed."""
+    return {module_name(p): p for p in modules.rglob("*.ko*") if p.suffix in (".ko", ".xz")}
+
+
+def module_bytes(path):
+    """The module in the file @path, uncompressed: busybox's insmod loads no other."""
+    data = path.read_bytes()
+    return lzma.decompress(data) if path.suffix == ".xz" else data
 
 
 def module_depends(path):
     """The names that a module's .modinfo says must be loaded before."""
-    match = re.search(rb"\0depends=([^\0]*)\0", path.read_bytes())
+    match = re.search(rb"\0depends=([^\0]*)\0", module_bytes(path))
     text = match.group(1).decode() if match else ""
     return [name.replace("-", "_") for name in text.split(",") if name]
 
@@ -85,20 +91,21 @@ def modules_archive(wanted, modules_root):
     """Files of an initramfs that hold the modules @wanted and their order."""
     files, lines = [("modules", stat.S_IFDIR | 0o755)], []
     for path, options in load_order(wanted, module_files(modules_root)):
-        files.append((f"modules/{path.name}", stat.S_IFREG | 0o644, path.read_bytes()))
-        lines.append(f"{path.name} {options}".rstrip())
+        name = module_name(path) + ".ko"
+        files.append((f"modules/{name}", stat.S_IFREG | 0o644, module_bytes(path)))
+        lines.append(f"{name} {options}".rstrip())
     files.append(("modules/order", stat.S_IFREG | 0o644,
                   ("\n".join(lines) + "\n").encode()))
     return files
 
 
-def initramfs(kernel_root, release):
-    """The rig's initramfs as bytes."""
+def initramfs(modules, modules_root):
+    """The rig's initramfs as bytes, with the @modules in that order."""
     folder = stat.S_IFDIR | 0o755
     files = [(name, folder) for name in ("bin", "proc", "sys", "dev", "root")]
     files.append(("bin/busybox", stat.S_IFREG | 0o755, busybox().read_bytes()))
     files.append(("init", stat.S_IFREG | 0o755, (RIG / "init").read_bytes()))
-    files += modules_archive(MODULES, kernel_root / "lib/modules" / release)
+    files += modules_archive(modules, modules_root)
     return cpio(files)
 
 
@@ -180,7 +187,6 @@ class Tree:
             raise RigError(f"mke2fs failed: {done.stderr.strip()}")
 
 
-def kernel():
-    """(vmlinuz, folder of the unpacked package, release) of the rig's kernel."""
-    root, release = debs.unpacked_kernel(KERNEL, "amd64")
-    return root / f"boot/vmlinuz-{release}", root, release
+def kernel(package="linux-image-cloud-amd64", suite=debs.SUITE):
+    """(vmlinuz, folder of modules, release) of a kernel for the rig."""
+    return debs.unpacked_kernel(package, "amd64", suite)

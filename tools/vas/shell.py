@@ -12,7 +12,7 @@ import tty
 from vas import debs, image, kvmprobe, paths
 from vas.debian import disk_arguments
 from vas.host import HostError, LocalHost
-from vas.rig import Rig, RigError, RigHost
+from vas.rig import RigError, RigHost, boot_rig, kind
 
 HELP = f"""\
 Debian i386 on this terminal; log in as {image.USER}, password {image.PASSWORD}.
@@ -95,9 +95,9 @@ def main():
             with LocalHost() as host:
                 boot(host, args.accel, args)
             return
-        print("shell: in the rig, on a kvm-amd made by emulation, since " +
+        print(f"shell: in the rig, on a kvm-{kind().cpu} made by emulation, since " +
               ("--rig says so" if usable else why), file=sys.stderr)
-        with Rig(disks=[disk], deadline=24 * 3600) as rig:
+        with boot_rig(disks=[disk], deadline=24 * 3600) as rig:
             boot(RigHost(rig), args.accel, args)
     except (image.ImageError, debs.DebError, HostError, RigError) as error:
         sys.exit(f"vas shell: {error}")

@@ -17,7 +17,7 @@ from vas import check, debs, image, kvmprobe, paths, soakdebian, soakreport
 from vas.host import HostError, LocalHost
 from vas.machine import MachineError
 from vas.qmp import QMPError, QMPLost
-from vas.rig import Rig, RigHost, end_in_order
+from vas.rig import RigHost, boot_rig, end_in_order
 from vas.rigtree import RigError
 from vas.testing import Failure, Payload, Skip, expect_equal, need_kvm
 
@@ -129,7 +129,7 @@ def soak_debian(arguments, record):
         else:
             print(f"in the rig, since {'--rig says so' if usable else why}", flush=True)
             host = RigHost(stack.enter_context(
-                Rig(disks=[disk], deadline=arguments.switches * 3 + 1200)))
+                boot_rig(disks=[disk], deadline=arguments.switches * 3 + 1200)))
         result = soakdebian.soak_debian(host, arguments.switches, arguments.smp, arguments.seed,
                                         record, lambda text: print(text, flush=True))
     print(f"the load says: {result['verdict']}, {result['checks']} checks")

@@ -20,7 +20,7 @@ from vas.host import HostError
 from vas.image import ImageError
 from vas.machine import Machine, MachineError, QMPError, QMPLost
 from vas.patience import patiently
-from vas.rig import end_in_order
+from vas.rigbase import end_in_order
 from vas.rigtree import RigError
 
 #: ./vas check --long: counts as high as somebody with time wants them

@@ -7,6 +7,7 @@ All must end with the same digest.
 The payloads are those of tests/guest/payloads.list.
 """
 
+import copy
 import os
 import random
 import re
@@ -32,11 +33,20 @@ class Way:
     def __init__(self, name, binary, laps, arguments):
         self.name, self.binary = name, binary
         self.laps = int(laps) * (10 if LONG else 1)
-        # Where it asks for switches there are many of them, and two runs.
-        self.own_laps = max(2, self.laps // 4)
         self.arguments = arguments.split()
         # What it finds wrong with this host's KVM alone; digests then say nothing.
         self.known_errors = set()
+
+    @property
+    def own_laps(self):
+        """Where it asks for switches there are many of them, and two runs."""
+        return max(2, self.laps // 4)
+
+    def on(self, host):
+        """The same with as many laps as suit the @host; None is this machine."""
+        way = copy.copy(self)
+        way.laps = max(2, self.laps // (host.laps_divisor if host else 1))
+        return way
 
     def payload(self, accel, laps, host, more=()):
         return Payload(self.name, accel, laps=laps, binary=self.binary, host=host,
@@ -170,6 +180,7 @@ def random_points(way, host=None):
 
 def four_ways(way, host=None, kvm=True):
     """All that this host can do; prints what was done, and fails where a digest differs."""
+    way = way.on(host)
     print(f"{way.name}: VAS_SEED={SEED}", flush=True)
     start = time.monotonic()
     # In both directions, as a payload may ask for an even number of them in each lap.
