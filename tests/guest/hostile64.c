@@ -29,6 +29,8 @@
 #define VECTOR_DB       1
 #define RFLAGS_RF       (1 << 16)
 #define DR7_GD          (1 << 13)
+/* TCG keeps them; VM entry on VMX clears them (SDM volume 3, 27.3.1.1). */
+#define DR7_RESERVED    0xd000
 #define MSR_TSC         0x10
 #define MSR_APIC_BASE   0x1b
 #define APIC_BASE_MODE  0xc00
@@ -313,7 +315,8 @@ static uint64_t steady_bits(char kind, uint32_t index)
         return index == MSR_TSC ? 0 : -1ull;
     case 'd':
         /* A breakpoint changes DR6; GD is cleared by its own exception. */
-        return index == 6 ? 0 : index == 7 ? ~(uint64_t)DR7_GD : -1ull;
+        return index == 6 ? 0 :
+               index == 7 ? ~(uint64_t)(DR7_GD | DR7_RESERVED) : -1ull;
     case 'c':
         return -1ull;
     default:

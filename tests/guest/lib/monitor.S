@@ -33,13 +33,19 @@ monitor_entries:
     .set    vector, vector + 1
     .endr
 
+/* PUSH of a segment register writes 16 bits on Intel's processors (SDM 2). */
+    .macro  push_segment register
+    pushl   $0
+    movw    \register, (%esp)
+    .endm
+
 trapped:
     cld
     pushal
-    pushl   %ds
-    pushl   %es
-    pushl   %fs
-    pushl   %gs
+    push_segment %ds
+    push_segment %es
+    push_segment %fs
+    push_segment %gs
     movl    $KERNEL_DS, %eax
     movl    %eax, %ds
     movl    %eax, %es
