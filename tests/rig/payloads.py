@@ -134,6 +134,11 @@ def payloads(deadline):
                  binary="i386" if payload == "pae32" else "x86_64")
 
 
-parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--deadline", type=seconds, default=600)
-run_test(payloads, parser.parse_args().deadline)
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--deadline", type=seconds, default=600)
+    run_test(payloads, parser.parse_args().deadline)
+
+
+if __name__ == "__main__":
+    main()

@@ -30,6 +30,8 @@ FLAGS = ("--with-nogui --enable-cpu-level=6 --enable-x86-64 --enable-vmx=2 --ena
 # Bochs can't have both.
 ONE_CPU, MORE_CPUS = "--enable-handlers-chaining", "--enable-smp"
 COMPILER_FLAGS = "-O3 -fno-plt"
+# What its VMX gets wrong, mended.
+PATCHES = sorted((Path(__file__).resolve().parents[2] / "rig/bochs").glob("*.patch"))
 
 
 def _flags(smp):
@@ -85,6 +87,8 @@ def _build(tarball, target, smp):
     _say(f"Building {tarball.name.split('+')[0].replace('_', ' ')} (3 to 5 minutes on 2 cores, "
          "once)…")
     _run(["tar", "-xf", tarball, "--strip-components=1"], work, log, f"unpacking {tarball}")
+    for patch in PATCHES:
+        _run(["patch", "-p1", "-F0", "-i", patch], work, log, f"patching Bochs by {patch.name}")
     environment = dict(os.environ, CFLAGS=COMPILER_FLAGS, CXXFLAGS=COMPILER_FLAGS)
     _run(["./configure", *_flags(smp)], work, log, "configuring Bochs", environment)
     _run(["make", f"-j{len(os.sched_getaffinity(0))}", "bochs"], work, log, "building Bochs",
@@ -97,7 +101,8 @@ def _build(tarball, target, smp):
 
 def bochs(smp=False):
     """The path of Bochs, which is built if need be; @smp: one that can have several CPUs."""
-    key = hashlib.sha256(" ".join([VERSION, COMPILER_FLAGS, *_flags(smp)]).encode()).hexdigest()
+    recipe = [VERSION, COMPILER_FLAGS, *_flags(smp), *(patch.read_text() for patch in PATCHES)]
+    key = hashlib.sha256(" ".join(recipe).encode()).hexdigest()
     target = cache_dir() / "bochs" / key[:12] / "bochs"
     with cache_lock("bochs"):
         if not os.access(target, os.X_OK):

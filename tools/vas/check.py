@@ -177,7 +177,9 @@ def main(argv):
         epilog="Full logs are in build/outer/meson-logs and build/logs.")
     parser.add_argument("--tier", action="append", choices=TIERS,
                         help="only this tier; may be given more than once")
-    parser.add_argument("--long", action="store_true", help="with higher counts")
+    parser.add_argument("--long", action="store_true",
+                        help="with higher counts, and with the tests that take too long for every "
+                        "day")
     parser.add_argument("--sanitize", action="store_true",
                         help="run a QEMU that was built with ASan and UBSan (not in the rig, which "
                         "takes hours, unless --tier rig says so)")
@@ -199,6 +201,8 @@ def main(argv):
         command += ["--list"]
     elif arguments.long:
         command += ["--timeout-multiplier", str(LONG_TIMES)]
+    elif not arguments.name:
+        command += ["--no-suite", "long"]
     environment = dict(_meson_environment(), VAS_LONG="1" if arguments.long else "0")
     if arguments.sanitize:
         environment.update(SANITIZED)

@@ -1,0 +1,135 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""
+The bare-metal payloads under a real kvm-intel, switched: many of them in one rig, as its boot takes
+longer than most.  A step that fails is no reason to leave the others out.
+"""
+
+import argparse
+import os
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../rig"))
+
+from rigtest import a_host, say, seconds  # noqa: E402
+import payloads  # noqa: E402
+from vas import hostile  # noqa: E402
+from vas.faults import faults  # noqa: E402
+from vas.screen import screen  # noqa: E402
+from vas.soak import FAILURES, soak  # noqa: E402
+from vas.testing import (LONG, Failure, Payload, Skip, expect_equal, run_test,  # noqa: E402
+                         switch_must_wait)
+from vas.ways import all_ways, four_ways  # noqa: E402
+
+# Payloads of payloads.list that are not run here, and why.
+NOT_HERE = {
+    "control64": "it needs protection keys, which a Haswell does not have",
+    "smp64": "its vCPUs need a CPU each: in a rig of one CPU it does no lap under KVM alone, either",
+    "modify64": "likewise",
+}
+# Payloads that are run by ./vas check --long alone: nothing of theirs is Intel's.
+LONG_WAYS = ("ticks64", "halves64", "tscorder64")
+
+
+def four(name):
+    return lambda host: four_ways(all_ways()[name], host)
+
+
+def soaked(payload, switches, binary="x86_64"):
+    """Switches with a round trip before every fourth."""
+    return lambda host: soak(payload, switches * (10 if LONG else 1), host=host, trips=4,
+                             binary=binary)
+
+
+def pdptes(host):
+    """
+    With EPT the processor holds the page directory pointers in the VMCS: what the guest has changed
+    in memory and not loaded is not to take effect at a switch.
+    """
+    with Payload("told32", "switch,initial=kvm", host=host, binary="i386",
+                 name="intel-pdptes") as guest:
+        guest.expect_laps(3)
+        switch_must_wait(guest, "tcg", "p", "l", "page directory pointers")
+
+
+WAYS = {name: four(name) for name in all_ways() if name not in NOT_HERE}
+OTHERS = {
+    "soak64": soaked("soak64", 160),
+    "soak16": soaked("soak16", 40),
+    "idle16": soaked("idle16", 80),
+    "pae32": soaked("pae32", 80, "i386"),
+    "cross32": soaked("cross32", 20),
+    "pdptes": pdptes,
+    "smm": payloads.smm,
+    "on-kvm-error": payloads.on_kvm_error,
+    "on-kvm-error-waits": payloads.on_kvm_error_waits,
+    "screen": screen,
+    "faults": lambda host: faults("pae32", binary="i386", host=host, turns=1),
+    "hostile-registers": lambda host: hostile.registers(host, xsave=True),
+    "hostile-refusals": hostile.refusals,
+    "hostile-fuzz": lambda host: hostile.fuzz(steps=200 if LONG else 20, host=host, xsave=True),
+    "hostile-fuzz-refusals": lambda host: hostile.fuzz_refusals(steps=200 if LONG else 20,
+                                                                host=host),
+    "hostile-from-kvm": hostile.from_kvm,
+    "hostile-without-tcg": hostile.without_tcg,
+    "hostile-debugger": hostile.debugger,
+    "hostile-feature-control": hostile.feature_control,
+}
+STEPS = WAYS | OTHERS
+GROUPS = {"ways": [name for name in WAYS if LONG or name not in LONG_WAYS], "others": list(OTHERS)}
+
+
+def names(text):
+    """--only's and --but's argument: steps, or a group of them."""
+    found = [name for word in text.split(",") for name in GROUPS.get(word, [word])]
+    unknown = set(found) - set(STEPS)
+    if unknown:
+        raise argparse.ArgumentTypeError(f"no such step: {', '.join(sorted(unknown))}")
+    return found
+
+
+def check_parameters(host):
+    """kvm-intel must be there, and be as $VAS_RIG_KVM says."""
+    for option in ("ept=1", *os.environ.get("VAS_RIG_KVM", "").split()):
+        name, _, value = option.partition("=")
+        is_now = host.read(f"/sys/module/kvm_intel/parameters/{name}").strip()
+        say(f"kvm_intel.{name} is {is_now}")
+        if option in os.environ.get("VAS_RIG_KVM", ""):
+            expect_equal(name, "NY"[int(value)], is_now)
+
+
+def steps(args):
+    failed = []
+    with a_host(False, args.deadline) as host:
+        check_parameters(host)
+        for name in args.only:
+            if name in args.but:
+                continue
+            start = time.monotonic()
+            try:
+                STEPS[name](host)
+                outcome = "passed"
+            except Skip as reason:
+                # Whoever named a step wants it to run.
+                outcome = f"FAILED: it was skipped: {reason}"
+            except FAILURES as error:
+                outcome = f"FAILED: {error}"
+            say(f"{name}: {outcome}, {time.monotonic() - start:.0f} s")
+            if outcome != "passed":
+                failed.append(f"{name}: {outcome}")
+    if failed:
+        raise Failure(f"{len(failed)} steps failed: " + "; ".join(failed))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", type=names, default=list(STEPS),
+                        help="comma-separated names of steps, or 'ways' or 'others'")
+    parser.add_argument("--but", type=names, default=[], help="the same; not these")
+    parser.add_argument("--deadline", type=seconds, default=3600)
+    run_test(steps, parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()
