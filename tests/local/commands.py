@@ -8,7 +8,8 @@ import os
 import tempfile
 import xml.etree.ElementTree
 
-from vas import paths
+from vas import oracle, paths
+from vas.doctor import Section, examine_answer, verdict
 from vas.machine import Machine
 from vas.soak import run_and_write
 from vas.testing import Failure, expect_equal, main, need_kvm, run_command
@@ -57,6 +58,35 @@ def soak():
             raise Failure(f"the complaints are {result['complaints']}")
 
 
+def doctor():
+    """A report on this machine's KVM, for a person and for a script."""
+    need_kvm()
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "doctor.json")
+        said = run_command("doctor", "--quick", "--json", path)
+        result = read_json(path)
+    expect_equal("verdict", "pass", result["verdict"])
+    expect_equal("sections", ["host", "vCPU state", "CPU features", "switches", "limits"],
+                 list(result["sections"]))
+    expect_equal("problems", [], [s["problems"] for s in result["sections"].values()
+                                  if s["problems"]])
+    expect_equal("switches", 250, result["sections"]["switches"]["to_kvm"]["count"])
+    if "verdict: pass" not in said:
+        raise Failure("the report has no verdict")
+
+
+def doctor_without_kvm():
+    """A KVM that can't be used is one sentence with the remedy, and a verdict of its own."""
+    for device, why in (("/nonexistent", "there is no /dev/kvm: turn virtualization on"),
+                        ("/dev/null", "is no KVM with an interface that this program knows")):
+        answer = oracle.ask(options=["--kvm", device])
+        if not answer.unusable or why not in answer.unusable.group(1):
+            raise Failure(f"{device}: {answer.text}")
+        section = Section("vCPU state")
+        examine_answer(answer, section)
+        expect_equal("verdict", "unusable", verdict([section])[0])
+
+
 def refused():
     """What can't be done, or be written, is said before anything runs."""
     for command, why in ((["soak", "--switches", "0"], "'0' is not a number of 1 or more"),
@@ -83,4 +113,5 @@ def qemu():
             machine.debugcon.expect("SeaBIOS", 30)
 
 
-main({"bench": bench, "soak": soak, "refused": refused, "qemu": qemu})
+main({"bench": bench, "soak": soak, "refused": refused, "qemu": qemu, "doctor": doctor,
+      "doctor-without-kvm": doctor_without_kvm})

@@ -112,7 +112,7 @@ def oracle_control():
     right: with the table's exceptions left out, KVM must be seen to differ.
     """
     need_kvm()
-    answer = oracle.ask(exact=True)
+    answer = oracle.ask(options=["--exact"])
     print(answer.text)
     # PPR follows from TPR on every KVM.
     if not answer.wrong or "LAPIC[0xa0]" not in answer.text:

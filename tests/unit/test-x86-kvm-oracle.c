@@ -7,7 +7,7 @@
  * the switch would refuse a guest that has it.  Of illegal ones it is counted
  * what KVM refuses, keeps or changes; a change is what the read-back is for.
  *
- *   test-x86-kvm-oracle [--exact]
+ *   test-x86-kvm-oracle [--exact] [--kvm DEVICE]
  *
  * --exact ignores nothing and has no canonical forms: a control, which fails.
  * VAS_SEED makes the values; it is printed.  The output is TAP; the lines that
@@ -16,6 +16,7 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 #include "qemu/osdep.h"
+#include <sys/ioctl.h>
 #include "x86-kvm-legal.h"
 #include "x86-kvm-vcpu.h"
 
@@ -332,6 +333,29 @@ static unsigned try_one(int kvm, OracleIrqchip irqchip, OracleMode mode,
     return o.wrong;
 }
 
+/* Those that decide what a switch can carry, and how. */
+static void say_capabilities(int kvm)
+{
+    static const struct {
+        const char *name;
+        int number;
+    } capabilities[] = {
+#define CAP(name) { #name, KVM_CAP_##name }
+        CAP(SPLIT_IRQCHIP), CAP(X2APIC_API), CAP(SREGS2), CAP(XCRS),
+        CAP(XSAVE2), CAP(VCPU_EVENTS), CAP(EXCEPTION_PAYLOAD),
+        CAP(X86_TRIPLE_FAULT_EVENT), CAP(X86_SMM), CAP(DEBUGREGS),
+        CAP(TSC_CONTROL), CAP(ADJUST_CLOCK), CAP(PMU_CAPABILITY),
+        CAP(SET_GUEST_DEBUG), CAP(NESTED_STATE), CAP(IMMEDIATE_EXIT),
+        CAP(NR_MEMSLOTS), CAP(MAX_VCPUS),
+#undef CAP
+    };
+
+    for (int i = 0; i < ARRAY_SIZE(capabilities); i++) {
+        printf("# capability %s: %d\n", capabilities[i].name,
+               ioctl(kvm, KVM_CHECK_EXTENSION, capabilities[i].number));
+    }
+}
+
 static uint32_t seed(void)
 {
     const char *text = g_getenv("VAS_SEED");
@@ -355,6 +379,7 @@ ExtSaveArea x86_ext_save_areas[XSAVE_STATE_AREA_COUNT];
 
 int main(int argc, char **argv)
 {
+    g_autofree char *device = NULL;
     gboolean unused;
     const GOptionEntry options[] = {
         /* As programs of GLib's testing framework have them */
@@ -364,6 +389,8 @@ int main(int argc, char **argv)
           NULL, NULL },
         { "exact", 0, 0, G_OPTION_ARG_NONE, &exact,
           "nothing is ignored: a control, which fails", NULL },
+        { "kvm", 0, 0, G_OPTION_ARG_FILENAME, &device,
+          "use this one (/dev/kvm)", "DEVICE" },
         { NULL }
     };
     g_autoptr(GOptionContext) context = g_option_context_new(NULL);
@@ -379,12 +406,13 @@ int main(int argc, char **argv)
         fprintf(stderr, "%s\n", err->message);
         return 2;
     }
-    kvm = oracle_open(&why);
+    kvm = oracle_open(device ?: "/dev/kvm", &why);
     if (kvm < 0) {
         printf("1..0 # SKIP %s\n", why);
         return 0;
     }
     copy_xsave_layout();
+    say_capabilities(kvm);
     with = seed();
     printf("# VAS_SEED=%u\n", with);
     rand = g_rand_new_with_seed(with);

@@ -11,27 +11,29 @@
 
 #define MAX_CPUID 256
 
-int oracle_open(const char **why)
+int oracle_open(const char *device, const char **why)
 {
-    int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+    int fd = open(device, O_RDWR | O_CLOEXEC);
 
     if (fd < 0) {
         *why = errno == ENOENT
-            ? "there is no /dev/kvm: load kvm_intel or kvm_amd, and turn"
-              " virtualization on in the firmware" :
+            ? "there is no /dev/kvm: turn virtualization on in the firmware,"
+              " and load kvm_intel or kvm_amd" :
             errno == EACCES || errno == EPERM
-            ? "/dev/kvm can't be opened by this user: join the group kvm"
-            : "/dev/kvm can't be opened: the module is there, but has no"
-              " hardware to use";
+            ? "this user may not open /dev/kvm: have it join the group kvm"
+            : "/dev/kvm has no hardware to use: where this is a virtual"
+              " machine, turn nested virtualization on in its host";
         return -1;
     }
-    if (ioctl(fd, KVM_GET_API_VERSION, 0) != KVM_API_VERSION ||
-        ioctl(fd, KVM_CHECK_EXTENSION, KVM_CAP_SPLIT_IRQCHIP) <= 0) {
-        *why = "this KVM is too old: it has no split irqchip (Linux 4.4)";
-        close(fd);
-        return -1;
+    if (ioctl(fd, KVM_GET_API_VERSION, 0) != KVM_API_VERSION) {
+        *why = "/dev/kvm is no KVM with an interface that this program knows";
+    } else if (ioctl(fd, KVM_CHECK_EXTENSION, KVM_CAP_SPLIT_IRQCHIP) <= 0) {
+        *why = "this KVM is too old: it has no split irqchip (Linux 4.5)";
+    } else {
+        return fd;
     }
-    return fd;
+    close(fd);
+    return -1;
 }
 
 static void set_feature(FeatureWordArray features,

@@ -27,11 +27,11 @@ typedef struct OracleVCPU {
 #define ORACLE_RAM (1 << 20)
 
 /**
- * oracle_open: /dev/kvm, if it can be used
+ * oracle_open: @device, which should be /dev/kvm, if it can be used
  *
  * Returns a file descriptor, or -1, and *@why, constant, is one sentence.
  */
-int oracle_open(const char **why);
+int oracle_open(const char *device, const char **why);
 
 /**
  * oracle_make: a VM with one vCPU

@@ -33,8 +33,10 @@ class Answer:
                 row.update(zip(COUNTS, map(int, counts)))
             self.rows.append(row)
         #: What is particular to this KVM, each sentence once
-        self.findings = sorted(set(re.findall(r"^# (?!VAS_SEED)(.*)$", text, re.MULTILINE)) |
+        self.findings = sorted(set(re.findall(r"^# (?!VAS_SEED|capability)(.*)$", text, re.MULTILINE)) |
                                {row["skipped"] for row in self.rows if "skipped" in row})
+        self.capabilities = {name: int(value) for name, value in
+                             re.findall(r"^# capability (\w+): (-?\d+)$", text, re.MULTILINE)}
         self.unusable = re.search(r"^1\.\.0 # SKIP (.*)$", text, re.MULTILINE)
 
     @property
@@ -42,10 +44,9 @@ class Answer:
         return sum(row.get("wrong", 0) for row in self.rows)
 
 
-def ask(host=None, exact=False):
-    """Run it on @host, or here; with @exact, without the table's canonical forms."""
+def ask(host=None, options=()):
+    """Run it on @host, or here."""
     with tempfile.NamedTemporaryFile("rb") as log:
-        options = ["--exact"] if exact else []
         with LocalHost() as here:
             process = (host or here).spawn([PROGRAM, *options], log.name)
             status = process.wait(patiently(300))
