@@ -70,7 +70,7 @@ def examine_answer(answer, section):
     if answer.wrong or answer.status:
         section.problem(f"KVM does not keep {answer.wrong} legal values of a vCPU's state: a switch"
                         " is refused where a guest has them" if answer.wrong else
-                        f"the oracle ended with status {answer.status}")
+                        f"the oracle ended with status {answer.status}: {answer.last_line}")
 
 
 def features(host, accel, cpu):

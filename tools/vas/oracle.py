@@ -40,6 +40,10 @@ class Answer:
         self.unusable = re.search(r"^1\.\.0 # SKIP (.*)$", text, re.MULTILINE)
 
     @property
+    def last_line(self):
+        return (self.text.strip().splitlines() or ["it said nothing"])[-1]
+
+    @property
     def wrong(self):
         return sum(row.get("wrong", 0) for row in self.rows)
 
@@ -48,6 +52,7 @@ def ask(host=None, options=()):
     """Run it on @host, or here."""
     with tempfile.NamedTemporaryFile("rb") as log:
         with LocalHost() as here:
-            process = (host or here).spawn([PROGRAM, *options], log.name)
+            host = host or here
+            process = host.spawn([host.put(PROGRAM), *options], log.name)
             status = process.wait(patiently(300))
         return Answer(status, log.read().decode(errors="replace"))

@@ -42,10 +42,15 @@ int x86_kvm_add_listed_msrs(CPUState *cs, X86KVMState *s)
     return ret;
 }
 
+/*
+ * An MSR that KVM lists and does not have reads as 0, and takes 0 (kernel:
+ * kvm_is_msr_to_save()): whether it is there shows when it is set.
+ */
 bool x86_switch_has_feature_control(CPUState *cs)
 {
-    uint64_t value;
-    bool has = x86_kvm_get_msr(cs, MSR_IA32_FEATURE_CONTROL, &value) == 0;
+    bool has = x86_kvm_put_msr(cs, MSR_IA32_FEATURE_CONTROL,
+                               FEATURE_CONTROL_LOCKED) == 0 &&
+               x86_kvm_put_msr(cs, MSR_IA32_FEATURE_CONTROL, 0) == 0;
 
     x86_switch_cpu(cs)->has_feature_control = has;
     return has;
