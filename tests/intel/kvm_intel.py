@@ -14,7 +14,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../
 
 from rigtest import a_host, say, seconds  # noqa: E402
 import payloads  # noqa: E402
-from vas import hostile  # noqa: E402
+from vas import hostile, oracle  # noqa: E402
 from vas.faults import faults  # noqa: E402
 from vas.screen import screen  # noqa: E402
 from vas.soak import FAILURES, soak  # noqa: E402
@@ -55,6 +55,7 @@ def pdptes(host):
 
 WAYS = {name: four(name) for name in all_ways() if name not in NOT_HERE}
 OTHERS = {
+    "oracle": oracle.expect_right,
     "soak64": soaked("soak64", 160),
     "soak16": soaked("soak16", 40),
     "idle16": soaked("idle16", 80),
@@ -73,6 +74,7 @@ OTHERS = {
                                                                 host=host),
     "hostile-from-kvm": hostile.from_kvm,
     "hostile-without-tcg": hostile.without_tcg,
+    "hostile-reset": hostile.reset_ends_it,
     "hostile-debugger": hostile.debugger,
     "hostile-feature-control": hostile.feature_control,
 }

@@ -7,7 +7,7 @@ the local /dev/kvm has no paging outside long mode.  Counts are low: TCG is slow
 import argparse
 
 from rigtest import a_host, seconds
-from vas import hostile
+from vas import hostile, oracle
 from vas.faults import faults
 from vas.machine import MachineError
 from vas.patience import patiently
@@ -106,6 +106,8 @@ def cpuid_control(host):
 
 def payloads(deadline):
     with a_host(False, deadline) as host:
+        print("oracle")
+        oracle.expect_right(host)
         print("control64")
         cpuid_control(host)
         print("told16")
@@ -126,6 +128,7 @@ def payloads(deadline):
         hostile.fuzz_refusals(steps=200 if LONG else 20, host=host)
         hostile.from_kvm(host)
         hostile.without_tcg(host)
+        hostile.reset_ends_it(host)
         hostile.debugger(host)
         faults("pae32", binary="i386", host=host, turns=1)
         for payload, count in COUNTS.items():

@@ -11,6 +11,7 @@ import tempfile
 from vas import paths
 from vas.host import LocalHost
 from vas.patience import patiently
+from vas.testing import Failure
 
 PROGRAM = os.path.join(paths.QEMU, "tests/unit/test-x86-kvm-oracle")
 LINE = re.compile(r"^(not ok|ok) \d+ - (.*?)(?: # SKIP (.*)|: legal values: (\d+) kept, (\d+) in"
@@ -46,6 +47,14 @@ class Answer:
     @property
     def wrong(self):
         return sum(row.get("wrong", 0) for row in self.rows)
+
+
+def expect_right(host=None):
+    """The table must be what this KVM does."""
+    answer = ask(host)
+    print(answer.text)
+    if answer.unusable or answer.status or answer.wrong:
+        raise Failure(f"the oracle: {answer.wrong} wrong; {'; '.join(answer.findings)}")
 
 
 def ask(host=None, options=()):
