@@ -7,7 +7,7 @@
  * the switch would refuse a guest that has it.  Of illegal ones it is counted
  * what KVM refuses, keeps or changes; a change is what the read-back is for.
  *
- *   test-x86-kvm-oracle [--exact] [--kvm DEVICE]
+ *   test-x86-kvm-oracle [--exact] [--kvm DEVICE] [--tries N]
  *
  * --exact ignores nothing and has no canonical forms: a control, which fails.
  * VAS_SEED makes the values; it is printed.  The output is TAP; the lines that
@@ -20,10 +20,10 @@
 #include "x86-kvm-legal.h"
 #include "x86-kvm-vcpu.h"
 
-/* Times that each word gets another value. */
-#define LEGAL_TRIES     4
-#define ILLEGAL_TRIES   4
-#define EVENT_TRIES     40
+/* How many legal and how many other values each word gets. */
+static int tries = 4;
+/* Events have so many times as many, as they are looked at as a whole. */
+#define EVENT_FACTOR    10
 
 static const char *const irqchip_names[] = {
     [ORACLE_SPLIT_X2APIC_API] = "split irqchip, x2APIC API",
@@ -156,14 +156,14 @@ static void try_field(Oracle *o, const X86StateField *f)
     for (int i = 0; i < MIN(words, 40); i++) {
         int word = words <= 40 ? i : g_rand_int_range(o->rand, 0, words);
 
-        for (int n = 0; n < LEGAL_TRIES; n++) {
+        for (int n = 0; n < tries; n++) {
             X86KVMState s = o->base;
 
             if (oracle_vary(&s, f, word, o->mode, o->x2apic, o->rand)) {
                 try_legal(o, &s, f->part, f->name);
             }
         }
-        for (int n = 0; n < ILLEGAL_TRIES; n++) {
+        for (int n = 0; n < tries; n++) {
             try_illegal(o, f, word);
         }
         restore(o);
@@ -178,7 +178,7 @@ static void try_msr(Oracle *o, uint32_t index)
     if (oracle_get_msr(&o->vcpu, index, &first) != 1) {
         return;
     }
-    for (int i = 0; i < LEGAL_TRIES; i++) {
+    for (int i = 0; i < tries; i++) {
         value = first;
         if (!oracle_vary_msr(index, o->vcpu.features, &value, o->rand)) {
             break;
@@ -205,7 +205,7 @@ static void try_msr(Oracle *o, uint32_t index)
                     PRIx64, name, value, held);
         }
     }
-    for (int i = 0; i < ILLEGAL_TRIES; i++) {
+    for (int i = 0; i < tries; i++) {
         value = oracle_random(o->rand) >> g_rand_int_range(o->rand, 0, 63);
         if (oracle_put_msr(&o->vcpu, index, value) != 1) {
             o->refused++;
@@ -302,7 +302,7 @@ static void try_all(Oracle *o)
             try_field(o, f);
         }
     }
-    for (int i = 0; i < EVENT_TRIES; i++) {
+    for (int i = 0; i < EVENT_FACTOR * tries; i++) {
         X86KVMState s = o->base;
 
         oracle_vary_events(&s, o->mode, o->rand);
@@ -396,6 +396,8 @@ int main(int argc, char **argv)
           "nothing is ignored: a control, which fails", NULL },
         { "kvm", 0, 0, G_OPTION_ARG_FILENAME, &device,
           "use this one (/dev/kvm)", "DEVICE" },
+        { "tries", 0, 0, G_OPTION_ARG_INT, &tries,
+          "give each word so many legal and so many other values (4)", "N" },
         { NULL }
     };
     g_autoptr(GOptionContext) context = g_option_context_new(NULL);

@@ -51,7 +51,8 @@ def host_facts(host, section):
 
 
 def state(host, section):
-    examine_answer(oracle.ask(host), section)
+    tries = "4" if host.name == "local" else "1"
+    examine_answer(oracle.ask(host, ["--tries", tries]), section)
 
 
 def examine_answer(answer, section):
