@@ -9,13 +9,16 @@ import argparse
 
 from rigtest import a_host, seconds
 from vas import ways
+from vas.rig import kind
 from vas.soak import soak
 from vas.testing import Payload, expect_equal, run_test, switch_must_wait
 
 
 def pdptes(deadline):
-    with a_host(False, deadline, cmdline="kvm_amd.npt=0") as host:
-        expect_equal("nested paging", "N", host.read("/sys/module/kvm_amd/parameters/npt").strip())
+    module, option = {"amd": ("kvm_amd", "npt"), "intel": ("kvm_intel", "ept")}[kind().cpu]
+    with a_host(False, deadline, cmdline=f"{module}.{option}=0") as host:
+        expect_equal("nested paging", "N",
+                     host.read(f"/sys/module/{module}/parameters/{option}").strip())
         with Payload("told32", "switch,initial=kvm", host=host, binary="i386",
                      name="pdptes") as guest:
             guest.expect_laps(3)

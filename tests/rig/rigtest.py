@@ -61,7 +61,7 @@ def machine_arguments(args):
 
 
 @contextlib.contextmanager
-def a_host(local, deadline, disks=(), files=(), cmdline=""):
+def a_host(local, deadline, disks=(), files=(), cmdline="", smp=1):
     """A Host with a KVM for 32-bit guests."""
     if local:
         usable, why = kvmprobe.probe()
@@ -70,7 +70,7 @@ def a_host(local, deadline, disks=(), files=(), cmdline=""):
         with LocalHost() as host:
             yield host
         return
-    with boot_rig(disks=disks, files=files, deadline=deadline, cmdline=cmdline) as rig:
+    with boot_rig(smp=smp, disks=disks, files=files, deadline=deadline, cmdline=cmdline) as rig:
         say(f"the rig is up after {rig.boot_seconds:.1f} s, its console: {rig.console}")
         yield RigHost(rig)
 
