@@ -18,6 +18,10 @@
  *   done: ok OLD NEW
  *   done: trap VECTOR OLD NEW
  *
+ * 'q= LEAF SUBLEAF' asks CPUID:
+ *
+ *   done: cpuid EAX EBX ECX EDX
+ *
  * The command 'r' gives every register its first value again, "done: restored".
  *
  * 'x' and 'm' are for TCG alone: a KVM that emulates CPL0 does not have them.
@@ -435,6 +439,21 @@ static uint64_t receive_hex(void)
     }
 }
 
+static void obey_cpuid(uint32_t leaf, uint32_t subleaf)
+{
+    uint32_t registers[4];
+
+    asm volatile("cpuid" : "=a" (registers[0]), "=b" (registers[1]),
+                           "=c" (registers[2]), "=d" (registers[3])
+                         : "a" (leaf), "c" (subleaf));
+    put_string("\ndone: cpuid");
+    for (int i = 0; i < 4; i++) {
+        put_char(' ');
+        put_hex(registers[i]);
+    }
+    put_char('\n');
+}
+
 static void obey(char kind)
 {
     uint64_t index;
@@ -447,7 +466,11 @@ static void obey(char kind)
     flip = receive() == '^';
     receive();
     index = receive_hex();
-    obey_write(kind, flip, index, receive_hex());
+    if (kind == 'q') {
+        obey_cpuid(index, receive_hex());
+    } else {
+        obey_write(kind, flip, index, receive_hex());
+    }
 }
 
 /* All general registers but RSP with known contents through a loop. */

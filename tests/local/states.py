@@ -12,7 +12,7 @@ import tempfile
 import threading
 
 from switchable import SWITCH, expect_untouched, switchable
-from vas import paths
+from vas import kvmprobe, paths
 from vas.machine import Machine, MachineError
 from vas.testing import (PLAIN_KVM, Failure, Payload, Skip, expect_equal, expect_error,
                          gdb_command, main, need_kvm)
@@ -253,9 +253,54 @@ def foreign_features():
             guest.expect_laps(3)
         except Failure as error:
             raise Skip("this machine's KVM has no XSAVE for a CPU model without it") from error
-        expect_error("CR4", guest.machine.switch, "tcg")
+        expect_error("that its model does not have: xsave, avx (CR4", guest.machine.switch, "tcg")
         expect_untouched(guest.machine)
         guest.expect_laps(3)
+
+
+# Where CPUID mirrors the guest's own state: OSXSAVE, APIC, OSPKE.
+MIRRORS = {(1, "ECX"): 1 << 27, (1, "EDX"): 1 << 9, (7, "ECX"): 1 << 4}
+
+
+def expect_model_features(guest):
+    """The guest, which is in TCG and runs hostile64, must see its model's features and no others."""
+    machine = guest.machine
+    cpu, = machine.qmp("query-cpus-fast")
+    words = machine.qmp("qom-get", path=cpu["qom-path"], property="feature-words")
+    limits = {}
+    for word in words:
+        leaf, subleaf = word["cpuid-input-eax"], word.get("cpuid-input-ecx", 0)
+        if leaf & 0xf0000000 not in limits:
+            limits[leaf & 0xf0000000] = cpuid(guest, leaf & 0xf0000000, 0)["EAX"]
+        # Beyond the last leaf there is another one's.
+        if leaf > limits[leaf & 0xf0000000]:
+            continue
+        register = word["cpuid-register"]
+        mirrors = MIRRORS.get((leaf, register), 0)
+        expect_equal(f"CPUID {leaf:#x}.{subleaf} {register}",
+                     f"{word['features'] & ~mirrors:#x}",
+                     f"{cpuid(guest, leaf, subleaf)[register] & ~mirrors:#x}")
+
+
+def cpuid(guest, leaf, subleaf):
+    guest.machine.serial.send(f"q= {leaf:x} {subleaf:x}\n")
+    match = guest.machine.debugcon.expect(r"^done: cpuid (\w+) (\w+) (\w+) (\w+)\n", 20)
+    return {f"E{letter}X": int(text, 16) for letter, text in zip("ABCD", match.groups())}
+
+
+def model_features():
+    """In TCG CPUID shows the features of the guest's CPU model, whatever KVM's table has."""
+    need_kvm()
+    for model in ("qemu64", "max"):
+        for initial in ("tcg", "kvm"):
+            with Payload("hostile64", f"switch,initial={initial}", name="states",
+                         arguments=["-cpu", model]) as guest:
+                guest.expect_laps(3)
+                if initial == "kvm":
+                    guest.machine.switch("tcg")
+                expect_model_features(guest)
+                says = "KVM shows the guest CPU features" in guest.machine.output()
+                expect_equal("warning of features that TCG hides", kvmprobe.shows_more(), says)
 
 
 def unplug():
@@ -428,5 +473,6 @@ def widest():
 main({"surface": surface, "same": same, "unknown": unknown, "plain": plain,
       "before-start": before_start, "stopped": stopped, "dumped": dumped, "plugin": plugin,
       "widest": widest, "null-segment": null_segment, "foreign-features": foreign_features,
+      "model-features": model_features,
       "unplug": unplug, "shut-down": shut_down, "panicked": panicked, "suspended": suspended,
       "properties": properties, "reset": reset, "options": options, "debugger": debugger})

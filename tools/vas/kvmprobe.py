@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Whether this machine's /dev/kvm can run a 32-bit guest with PAE paging.
+"""What this machine's /dev/kvm can do.
 
-Found out by running a few instructions of one: they turn paging off and on,
-load CR3 again and write to a port.  A software KVM, or one inside a guest, may
-have /dev/kvm and fail at any of that.
+Whether it can run a 32-bit guest with PAE paging is found out by running a few
+instructions of one: they turn paging off and on, load CR3 again and write to a
+port.  A software KVM, or one inside a guest, may have /dev/kvm and fail at any
+of that.
+
+Whether its CPUID shows a guest more than it was given is found out by giving a
+vCPU no features at all.
 """
 
 import errno
 import fcntl
+import functools
 import mmap
 import os
 import struct
@@ -23,6 +28,8 @@ KVM_RUN = 0xae80
 KVM_SET_REGS = 0x4090ae82
 KVM_GET_SREGS = 0x8138ae83
 KVM_SET_SREGS = 0x4138ae84
+KVM_SET_CPUID2 = 0x4008ae90
+KVM_GET_CPUID2 = 0xc008ae91
 KVM_EXIT_IO = 2
 EXIT_NAMES = {5: "halt", 8: "shutdown", 9: "failed entry", 17: "internal error"}
 
@@ -92,6 +99,39 @@ def run_guest():
 def address_of(memory):
     import ctypes
     return ctypes.addressof(ctypes.c_char.from_buffer(memory))
+
+
+# struct kvm_cpuid_entry2: leaf, subleaf, flags, EAX to EDX
+CPUID_ENTRY = "<7I12x"
+CPUID_SUBLEAF_COUNTS = 1
+CPUID_ENTRIES_MAX = 256
+CPUID_APIC = 1 << 9
+
+
+@functools.cache
+def shows_more():
+    """Whether /dev/kvm shows a guest more CPU features than it was given."""
+    given = [(0, 0, 0, 7, 0x756e6547, 0x6c65746e, 0x49656e69),
+             (1, 0, 0, 0, 0, 0, CPUID_APIC), (7, 0, CPUID_SUBLEAF_COUNTS, 0, 0, 0, 0)]
+    table = (struct.pack("<II", len(given), 0) +
+             b"".join(struct.pack(CPUID_ENTRY, *entry) for entry in given))
+    room = CPUID_ENTRIES_MAX * struct.calcsize(CPUID_ENTRY)
+    shown = bytearray(struct.pack("<II", CPUID_ENTRIES_MAX, 0) + bytes(room))
+    files = []
+    try:
+        files.append(os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC))
+        files.append(fcntl.ioctl(files[0], KVM_CREATE_VM, 0))
+        files.append(fcntl.ioctl(files[1], KVM_CREATE_VCPU, 0))
+        fcntl.ioctl(files[2], KVM_SET_CPUID2, table)
+        fcntl.ioctl(files[2], KVM_GET_CPUID2, shown)
+    except OSError:
+        return False
+    finally:
+        for file in reversed(files):
+            os.close(file)
+    given = {entry[:2]: entry[3:] for entry in given}
+    return any(now & ~before for entry in struct.iter_unpack(CPUID_ENTRY, shown[8:])
+               for before, now in zip(given.get(entry[:2], [0] * 4), entry[3:]))
 
 
 def probe():

@@ -54,14 +54,8 @@ bool switch_arch_check(bool *passing, Error **errp)
                        (uint64_t)x86_switch_lapic(X86_CPU(cs))->apicbase);
             return false;
         }
-        if (!x86_switch_check_tsc(cs, errp)) {
-            return false;
-        }
-        if (env->cr[4] & cr4_reserved_bits(env)) {
-            /* A paravirtual KVM may show the guest its host's CPUID (D2) */
-            error_setg(errp, "vCPU %d uses CPU features that its model does"
-                       " not have (CR4 " TARGET_FMT_lx ")", cs->cpu_index,
-                       env->cr[4]);
+        if (!x86_switch_check_tsc(cs, errp) ||
+            !x86_switch_check_used_features(cs, errp)) {
             return false;
         }
     }

@@ -227,5 +227,10 @@ bool x86_switch_kvmclock_rdmsr(CPUX86State *env, uint32_t msr, uint64_t *value);
 void x86_switch_init_cpuid(CPUState *cs, X86SwitchCPU *sc);
 /* At realize: refuse what the user asked for by name and either lacks. */
 bool x86_switch_check_features(X86CPU *cpu, Error **errp);
+/*
+ * At a switch: refuse a guest whose registers show that it uses what its CPU
+ * model lacks, as it may under a KVM that shows its host's features (D2).
+ */
+bool x86_switch_check_used_features(CPUState *cs, Error **errp);
 
 #endif
