@@ -11,6 +11,9 @@
  * a write does nothing, so that a program can run unchanged under any
  * accelerator.
  *
+ * Each switch takes time of the host's, so that the port refuses more than
+ * max-switches-per-second.
+ *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 #include "qemu/osdep.h"
@@ -19,6 +22,7 @@
 #include "qemu/error-report.h"
 #include "qemu/main-loop.h"
 #include "qemu/module.h"
+#include "qemu/timer.h"
 #include "hw/core/cpu.h"
 #include "hw/isa/isa.h"
 #include "hw/qdev-properties.h"
@@ -47,8 +51,10 @@ struct ISAAccelSwitchState {
 
     MemoryRegion io;
     uint32_t iobase;
+    uint32_t max_per_second;    /* 0: any number */
     bool refused;
     int reports;                /* how many were made */
+    int64_t paid_until;         /* see accel_switch_port_has_time() */
     /* The vCPU that waits, and what for; NULL if none does. */
     CPUState *cpu;
     SwitchableAccel to;
@@ -62,6 +68,26 @@ static void accel_switch_port_report(ISAAccelSwitchState *s, const char *why)
                      ++s->reports < REPORTS_MAX ? ""
                                                 : " (no more is reported)");
     }
+}
+
+/*
+ * Each switch costs a share of a second.  A guest may be in debt for one
+ * second: it can make a second's switches at once, and then as many a second.
+ */
+static bool accel_switch_port_has_time(ISAAccelSwitchState *s)
+{
+    int64_t now = get_clock(), until;
+
+    if (!s->max_per_second) {
+        return true;
+    }
+    until = MAX(now, s->paid_until) +
+            NANOSECONDS_PER_SECOND / s->max_per_second;
+    if (until > now + NANOSECONDS_PER_SECOND) {
+        return false;
+    }
+    s->paid_until = until;
+    return true;
 }
 
 static void coroutine_fn accel_switch_port_co(void *opaque)
@@ -113,6 +139,15 @@ static void accel_switch_port_write(void *opaque, hwaddr addr, uint64_t value,
         s->refused = true;
         return;
     }
+    if (!accel_switch_port_has_time(s)) {
+        g_autofree char *why = g_strdup_printf(
+            "can't switch: the guest asks for more than %" PRIu32 " switches a"
+            " second (max-switches-per-second)", s->max_per_second);
+
+        accel_switch_port_report(s, why);
+        s->refused = true;
+        return;
+    }
     s->cpu = current_cpu;
     s->to = kvm ? SWITCHABLE_ACCEL_KVM : SWITCHABLE_ACCEL_TCG;
     /* As cpu_stop_current(), which says that the vCPU has stopped already. */
@@ -150,6 +185,8 @@ static const VMStateDescription vmstate_accel_switch_port = {
 
 static const Property accel_switch_port_properties[] = {
     DEFINE_PROP_UINT32("iobase", ISAAccelSwitchState, iobase, 0x5ac),
+    DEFINE_PROP_UINT32("max-switches-per-second", ISAAccelSwitchState,
+                       max_per_second, 100),
 };
 
 static void accel_switch_port_class_init(ObjectClass *klass, void *data)

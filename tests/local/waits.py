@@ -8,6 +8,7 @@ import os
 import re
 import socket
 import tempfile
+import time
 
 from switchable import SWITCH, switchable
 from vas.testing import (Failure, Payload, at_monitor, expect_equal, main, need_kvm,
@@ -186,5 +187,36 @@ def port():
         expect_equal("accelerator", "tcg", guest.machine.accel())
 
 
+def port_limit():
+    """A guest gets as many switches in a second as max-switches-per-second says; the next is refused."""
+    need_kvm()
+    refusal = ("isa-accel-switch: can't switch: the guest asks for more than 2 switches a second"
+               " (max-switches-per-second)")
+    with Payload("told16", SWITCH, name="waits", arguments=[
+            "-device", "isa-accel-switch,max-switches-per-second=2"]) as guest:
+        machine = guest.machine
+        guest.expect_laps(3)
+        start, asked = time.monotonic(), 0
+        while port_status(machine) & PORT_REFUSED == 0:
+            if asked > 3 + 2 * (time.monotonic() - start):
+                raise Failure(f"{asked} switches in {time.monotonic() - start:.1f} s")
+            guest.tell("p")
+            asked += 1
+        expect_equal("switches", asked - 1, machine.qmp("query-accel")["switches"])
+        if refusal not in machine.output():
+            raise Failure("the refusal was not reported: " + machine.output())
+        guest.expect_laps(3)
+        # The limit is the guest's.  It holds nobody else back, and ends with the time.
+        accel = machine.accel()
+        for _ in range(10):
+            for other in ("tcg", "kvm"):
+                machine.switch(other)
+        machine.switch(accel)
+        time.sleep(1)
+        guest.tell("p")
+        expect_equal("refused", 0, port_status(machine) & PORT_REFUSED)
+
+
 main({"pipelined": pipelined, "in-progress": in_progress, "ended": ended,
-      "in-device": in_device, "person-waits": person_waits, "a20": a20, "port": port})
+      "in-device": in_device, "person-waits": person_waits, "a20": a20, "port": port,
+      "port-limit": port_limit})

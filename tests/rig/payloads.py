@@ -15,7 +15,7 @@ from vas.screen import screen
 from vas.soak import soak
 from vas.testing import (LONG, Failure, Payload, at_monitor, expect_equal, left_out, run_test,
                          switch_must_wait, wait_until)
-from vas.ways import all_ways
+from vas.ways import PORT, all_ways
 
 # payload: switches
 COUNTS = {"pae32": 200, "cross32": 20, "idle16": 200, "soak16": 60, "soak64": 60}
@@ -99,8 +99,7 @@ def cpuid_control(host):
     """A negative control: TCG computes CPUID by itself, and control64 must see that."""
     way = all_ways()["control64"]
     with left_out("cpuid", "ERROR CPUID after a switch"), \
-            way.payload("switch,initial=kvm,x-omit=cpuid", 3, host,
-                        ["-device", "isa-accel-switch"]) as guest:
+            way.payload("switch,initial=kvm,x-omit=cpuid", 3, host, PORT) as guest:
         guest.finish()
 
 

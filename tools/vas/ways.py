@@ -25,6 +25,8 @@ NOT_NOW = "must run on until"
 # times as many laps.
 LEAST_AT_RANDOM = 10
 TRIES = 4
+# The port at which payloads ask for switches, as fast as they can.
+PORT = ["-device", "isa-accel-switch,max-switches-per-second=0"]
 
 
 class Way:
@@ -80,7 +82,7 @@ def finish(way, guest):
 
 def alone(way, accel, host=None, laps=None):
     """Without any switch; returns the digest.  isa-accel-switch does nothing then."""
-    with way.payload(accel, laps or way.laps, host, ["-device", "isa-accel-switch"]) as guest:
+    with way.payload(accel, laps or way.laps, host, PORT) as guest:
         return finish(way, guest)
 
 
@@ -113,7 +115,7 @@ def expect_digest(way, what, expected, digest):
 def own_points(way, initial, host=None):
     """A switch at each point where the payload asks for one; returns the digest."""
     with way.payload(f"switch,initial={initial}", way.own_laps, host,
-                     ["-device", "isa-accel-switch"]) as guest:
+                     PORT) as guest:
         digest = finish(way, guest)
         count = len(guest.machine.events("ACCEL_SWITCHED"))
         # The payload's end is not at once that of its vCPUs.
