@@ -20,7 +20,7 @@
 AccelSwitchInfo *coroutine_fn qmp_switch_accel(SwitchableAccel accel,
                                                Error **errp)
 {
-    AccelSwitchInfo *info = accel_switch_to_co(accel, errp);
+    AccelSwitchInfo *info = accel_switch_to_co(accel, false, errp);
 
     /*
      * Back to where commands run.  QEMU's end waits for them, looks after the

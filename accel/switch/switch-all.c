@@ -154,8 +154,6 @@ static void switch_machine_done(Notifier *notifier, void *data)
             error_report_err(err);
             exit(1);
         }
-        switch_state->switches = 0;
-        g_clear_pointer(&switch_state->last, qapi_free_AccelSwitchInfo);
     }
 }
 

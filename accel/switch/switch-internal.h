@@ -90,10 +90,12 @@ void switch_start_vcpu_thread(CPUState *cpu);
  * accel_switch_to: move the guest to accelerator @to
  *
  * Main loop, BQL held; vCPUs may run or be stopped, and go on as they were.
+ * @by_guest: the guest itself asked for it, whose events are limited.
  * On failure the guest is where it was, and @errp says why.  Returns a copy
  * of the switch's figures, for the caller to free, or NULL.
  */
-AccelSwitchInfo *accel_switch_to(SwitchableAccel to, Error **errp);
+AccelSwitchInfo *accel_switch_to(SwitchableAccel to, bool by_guest,
+                                 Error **errp);
 
 /**
  * accel_switch_to_co: the same, but wait for a guest that can't be switched
@@ -102,7 +104,7 @@ AccelSwitchInfo *accel_switch_to(SwitchableAccel to, Error **errp);
  * handlers' context.
  */
 AccelSwitchInfo *coroutine_fn accel_switch_to_co(SwitchableAccel to,
-                                                 Error **errp);
+                                                 bool by_guest, Error **errp);
 
 /**
  * accel_switch_to_blocking: the same for who is no coroutine; the main loop
@@ -112,7 +114,7 @@ AccelSwitchInfo *accel_switch_to_blocking(SwitchableAccel to, Error **errp);
 
 /*
  * The same without asking switch_blockers(), for a guest that never ran; @to
- * is not where it is.
+ * is not where it is.  Nobody is told.
  */
 AccelSwitchInfo *switch_transact(SwitchableAccel to, Error **errp);
 
@@ -120,7 +122,7 @@ AccelSwitchInfo *switch_transact(SwitchableAccel to, Error **errp);
 AccelSwitchInfo *switch_new_info(SwitchableAccel to);
 
 /* The guest was switched: count it, keep a copy, send the event. */
-void switch_announce(AccelSwitchInfo *info);
+void switch_announce(AccelSwitchInfo *info, bool by_guest);
 
 /* Set @errp and return false if switch_blockers() has something. */
 bool switch_check(Error **errp);

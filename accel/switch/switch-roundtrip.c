@@ -60,6 +60,6 @@ void qmp_x_accel_roundtrip(Error **errp)
     switch_state->in_progress = false;
     if (switch_state->active == out->to) {
         out->downtime_ns = get_clock() - start;
-        switch_announce(out);
+        switch_announce(out, false);
     }
 }

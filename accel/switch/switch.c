@@ -173,12 +173,15 @@ AccelSwitchInfo *switch_new_info(SwitchableAccel to)
     return info;
 }
 
-void switch_announce(AccelSwitchInfo *info)
+void switch_announce(AccelSwitchInfo *info, bool by_guest)
 {
+    AccelSwitched event = { .has_by_guest = by_guest, .by_guest = by_guest };
+
     switch_state->switches++;
     qapi_free_AccelSwitchInfo(switch_state->last);
     switch_state->last = QAPI_CLONE(AccelSwitchInfo, info);
-    qapi_event_send_accel_switched(info);
+    *qapi_AccelSwitched_base(&event) = *info;
+    qapi_event_send_accel_switched(&event);
 }
 
 AccelSwitchInfo *switch_transact(SwitchableAccel to, Error **errp)
@@ -213,20 +216,25 @@ AccelSwitchInfo *switch_transact(SwitchableAccel to, Error **errp)
         return NULL;
     }
     trace_accel_switch_resumed(ph->resume_ns, info->downtime_ns);
-
-    switch_announce(info);
     return g_steal_pointer(&info);
 }
 
-AccelSwitchInfo *accel_switch_to(SwitchableAccel to, Error **errp)
+AccelSwitchInfo *accel_switch_to(SwitchableAccel to, bool by_guest,
+                                 Error **errp)
 {
+    AccelSwitchInfo *info;
+
     if (accel_switch_configured()) {
         switch_state->passing = false;
         if (!switch_state->in_progress && switch_state->active == to) {
             return switch_new_info(to);
         }
     }
-    return switch_check(errp) ? switch_transact(to, errp) : NULL;
+    info = switch_check(errp) ? switch_transact(to, errp) : NULL;
+    if (info) {
+        switch_announce(info, by_guest);
+    }
+    return info;
 }
 
 /* After a refusal: is it one that ends by itself? */
@@ -253,7 +261,7 @@ static void switch_sleep_blocking(int64_t ns)
  * may happen to the guest while @sleep sleeps but another switch: the next
  * attempt checks all again.
  */
-static AccelSwitchInfo *switch_when_possible(SwitchableAccel to,
+static AccelSwitchInfo *switch_when_possible(SwitchableAccel to, bool by_guest,
                                              void (*sleep)(int64_t ns),
                                              Error **errp)
 {
@@ -262,7 +270,7 @@ static AccelSwitchInfo *switch_when_possible(SwitchableAccel to,
 
     for (;;) {
         g_autoptr(Error) err = NULL;
-        AccelSwitchInfo *info = accel_switch_to(to, &err);
+        AccelSwitchInfo *info = accel_switch_to(to, by_guest, &err);
 
         if (info) {
             return info;
@@ -279,7 +287,7 @@ static AccelSwitchInfo *switch_when_possible(SwitchableAccel to,
 }
 
 AccelSwitchInfo *coroutine_fn accel_switch_to_co(SwitchableAccel to,
-                                                 Error **errp)
+                                                 bool by_guest, Error **errp)
 {
     /*
      * Not where a device that waits for its requests may run a coroutine: in
@@ -288,12 +296,12 @@ AccelSwitchInfo *coroutine_fn accel_switch_to_co(SwitchableAccel to,
      */
     aio_co_schedule(iohandler_get_aio_context(), qemu_coroutine_self());
     qemu_coroutine_yield();
-    return switch_when_possible(to, switch_sleep_co, errp);
+    return switch_when_possible(to, by_guest, switch_sleep_co, errp);
 }
 
 AccelSwitchInfo *accel_switch_to_blocking(SwitchableAccel to, Error **errp)
 {
-    return switch_when_possible(to, switch_sleep_blocking, errp);
+    return switch_when_possible(to, false, switch_sleep_blocking, errp);
 }
 
 /*
@@ -321,7 +329,7 @@ static void switch_kvm_error_bh(void *opaque)
         first = now;
     }
     last = now;
-    info = accel_switch_to(SWITCHABLE_ACCEL_TCG, &err);
+    info = accel_switch_to(SWITCHABLE_ACCEL_TCG, false, &err);
     if (info) {
         last = 0;
         return;

@@ -96,7 +96,7 @@ static void coroutine_fn accel_switch_port_co(void *opaque)
     g_autoptr(AccelSwitchInfo) info = NULL;
     Error *err = NULL;
 
-    info = accel_switch_to_co(s->to, &err);
+    info = accel_switch_to_co(s->to, true, &err);
     s->refused = !info;
     if (err) {
         accel_switch_port_report(s, error_get_pretty(err));

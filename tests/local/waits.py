@@ -217,6 +217,43 @@ def port_limit():
         expect_equal("refused", 0, port_status(machine) & PORT_REFUSED)
 
 
+def direct(events):
+    """Those of switches that the guest has not asked for."""
+    return [event["data"] for event in events if "by-guest" not in event["data"]]
+
+
+def port_events():
+    """
+    The guest's own switches make one event a second, the last one's; a command's makes one each, after
+    the guest's that came before it.
+    """
+    need_kvm()
+    with Payload("told16", SWITCH, name="waits", arguments=["-device", "isa-accel-switch"]) \
+            as guest:
+        machine = guest.machine
+        guest.expect_laps(3)
+        start = time.monotonic()
+        for _ in range(21):
+            guest.tell("p")
+        expect_equal("accelerator", "tcg", machine.accel())
+        wait_until(lambda: len(machine.events("ACCEL_SWITCHED")) > 1, "the last event was not sent")
+        events, passed = machine.events("ACCEL_SWITCHED"), time.monotonic() - start
+        print(f"{len(events)} events in {passed:.1f} s")
+        if len(events) > 2 + passed:
+            raise Failure(f"{len(events)} events in {passed:.1f} s")
+        expect_equal("events that are not by the guest", [], direct(events))
+        expect_equal("the last event's accelerator", "tcg", events[-1]["data"]["to"])
+        expect_equal("switches", 21, machine.qmp("query-accel")["switches"])
+        # The second of these is held back, and comes before the command's.
+        guest.tell("p")
+        guest.tell("p")
+        results = [machine.switch(accel) for accel in ("kvm", "tcg") * 10]
+        events = machine.events("ACCEL_SWITCHED")
+        expect_equal("events of commands", results, direct(events))
+        accels = [event["data"]["to"] for event in events[-22:]]
+        expect_equal("the order of events", ["tcg", *("kvm", "tcg") * 10], accels[1:])
+
+
 main({"pipelined": pipelined, "in-progress": in_progress, "ended": ended,
       "in-device": in_device, "person-waits": person_waits, "a20": a20, "port": port,
-      "port-limit": port_limit})
+      "port-limit": port_limit, "port-events": port_events})

@@ -116,9 +116,10 @@ static void test_plain(const void *data)
 /* The schema, with each type written out in place of its name */
 
 #define ACCELS "(kvm|tcg)"
-#define SWITCH_INFO \
-    "{from:" ACCELS " to:" ACCELS " downtime-ns:int phases:{quiesce-ns:int" \
-    " export-ns:int convert-ns:int import-ns:int resume-ns:int}}"
+#define SWITCH_FIGURES \
+    "from:" ACCELS " to:" ACCELS " downtime-ns:int phases:{quiesce-ns:int" \
+    " export-ns:int convert-ns:int import-ns:int resume-ns:int}"
+#define SWITCH_INFO "{" SWITCH_FIGURES "}"
 
 static const struct {
     const char *name, *type, *expected;
@@ -131,7 +132,7 @@ static const struct {
       " last?:" SWITCH_INFO "}" },
     { "x-accel-roundtrip", "arg-type", "{}" },
     { "x-accel-roundtrip", "ret-type", "{}" },
-    { "ACCEL_SWITCHED", "arg-type", SWITCH_INFO },
+    { "ACCEL_SWITCHED", "arg-type", "{" SWITCH_FIGURES " by-guest?:bool}" },
 };
 
 static QDict *schema_find(QList *schema, const char *name)
