@@ -447,7 +447,7 @@ static void switch_accel_class_init(ObjectClass *oc, void *data)
                                    switch_set_on_kvm_error);
     object_class_property_set_description(oc, "on-kvm-error",
         "what to do when KVM can't execute an instruction:"
-        " report (default) or tcg");
+        " report (default) or tcg, which is no security boundary");
 
     object_class_property_add_bool(oc, "read-back", switch_get_read_back,
                                    switch_set_read_back);

@@ -11,8 +11,10 @@
  * a write does nothing, so that a program can run unchanged under any
  * accelerator.
  *
- * Each switch takes time of the host's, so that the port refuses more than
- * max-switches-per-second.
+ * A guest that may be hostile must not have this device: KVM is a security
+ * boundary, and TCG is not (QEMU's docs/system/security.rst).  By this port the
+ * guest leaves that boundary whenever it likes.  Each switch also takes time of
+ * the host's, so that the port refuses more than max-switches-per-second.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -193,7 +195,9 @@ static void accel_switch_port_class_init(ObjectClass *klass, void *data)
 {
     DeviceClass *dc = DEVICE_CLASS(klass);
 
-    dc->desc = "a port by which the guest asks for a switch (-accel switch)";
+    dc->desc = "a port by which the guest asks for a switch (-accel switch);"
+               " not for a guest that you don't trust, as TCG is no security"
+               " boundary";
     dc->realize = accel_switch_port_realize;
     dc->vmsd = &vmstate_accel_switch_port;
     device_class_set_props(dc, accel_switch_port_properties);
