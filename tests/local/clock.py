@@ -16,6 +16,7 @@ from vas.testing import Failure, Payload, expect_equal, gdb_command, left_out, m
 STOPPED = 1.5
 # Where the payload has nothing.
 WALL = 0x2000000
+IOAPIC = 0xfec00000
 
 
 def kvmclock():
@@ -100,6 +101,22 @@ def wall():
             guest.expect_laps(3)
 
 
+def kvmclock_device():
+    """
+    A guest that gives a device's address as that of its clock's page, or of its wall clock: the device
+    is not written to.  It is the IOAPIC's index, which can be read back.
+    """
+    for initial in ("tcg", "kvm"):
+        with hostile_guest(initial=initial) as guest:
+            guest.expect_laps(3)
+            for name, value in (("KVM_SYSTEM_TIME", IOAPIC | 1), ("KVM_WALL_CLOCK", IOAPIC)):
+                expect_equal("exception", None, write(guest, name, "=", value))
+                text = guest.machine.hmp(f"xp /wx {IOAPIC:#x}")
+                expect_equal(f"the IOAPIC's index after {name} in {initial}", 0,
+                             int(text.split(":")[1], 16))
+            guest.expect_laps(3)
+
+
 def order(options=""):
     """In TCG, what one vCPU has read of the TSC and stored is never ahead of the other vCPU's TSC."""
     need_kvm()
@@ -116,4 +133,4 @@ def order_control():
 
 
 main({"order": order, "order-control": order_control, "wall": wall, "kvmclock": kvmclock,
-      "kvmclock-control": kvmclock_control, "kvmclock-stopped": kvmclock_stopped, "pit": pit})
+      "kvmclock-control": kvmclock_control, "kvmclock-stopped": kvmclock_stopped, "kvmclock-device": kvmclock_device, "pit": pit})

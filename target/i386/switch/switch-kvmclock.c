@@ -15,7 +15,7 @@
 #include "qemu/error-report.h"
 #include "qemu/host-utils.h"
 #include "qemu/timer.h"
-#include "exec/cpu-common.h"
+#include "exec/address-spaces.h"
 #include "system/kvm.h"
 #include "system/runstate.h"
 #include "system/tcg.h"
@@ -96,22 +96,37 @@ static void kvmclock_time_scale(uint64_t khz, uint32_t *mul, int8_t *shift)
     *mul = ((uint64_t)NANOSECONDS_PER_SECOND << 32) / hz;
 }
 
+/*
+ * To RAM and nothing else, as KVM knows no other memory: a guest may give the
+ * address of a device, which must not be written to.
+ */
+static bool kvmclock_access(hwaddr addr, void *data, size_t size, bool write)
+{
+    return address_space_rw(&address_space_memory, addr,
+                            (MemTxAttrs) { .memory = true }, data, size,
+                            write) == MEMTX_OK;
+}
+
 /* The version is odd while the rest is written. */
 static void kvmclock_write(hwaddr addr, void *page, size_t size)
 {
     uint32_t *version = page;
 
-    cpu_physical_memory_read(addr, version, sizeof(*version));
+    if (!kvmclock_access(addr, version, sizeof(*version), false)) {
+        return;
+    }
     *version = (*version + 1) | 1;
-    cpu_physical_memory_write(addr, version, sizeof(*version));
+    if (!kvmclock_access(addr, version, sizeof(*version), true)) {
+        return;
+    }
     /* Another vCPU that reads the page sees the odd version first… */
     smp_wmb();
-    cpu_physical_memory_write(addr + sizeof(*version), version + 1,
-                              size - sizeof(*version));
+    kvmclock_access(addr + sizeof(*version), version + 1,
+                    size - sizeof(*version), true);
     /* …and the even one last. */
     smp_wmb();
     (*version)++;
-    cpu_physical_memory_write(addr, version, sizeof(*version));
+    kvmclock_access(addr, version, sizeof(*version), true);
 }
 
 static void kvmclock_fill(CPUX86State *env)
