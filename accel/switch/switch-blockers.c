@@ -108,6 +108,11 @@ static bool switch_debugger_active(void)
     return switch_state->breakpoints > 0;
 }
 
+bool switch_is_blocked_for_now(void)
+{
+    return migration_is_running() || switch_debugger_active();
+}
+
 strList *switch_blockers(void)
 {
     g_autoptr(Error) err = NULL;

@@ -145,6 +145,9 @@ bool switch_ioctl_unwatch(Error **errp);
  */
 strList *switch_blockers(void);
 
+/* Is there one that ends while the guest runs: a migration, a debugger's? */
+bool switch_is_blocked_for_now(void);
+
 /* Is there a device or setting that no switch can carry?  At start-up. */
 bool switch_check_machine(MachineState *ms, Error **errp);
 

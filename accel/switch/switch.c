@@ -19,6 +19,7 @@
 #include "qemu/main-loop.h"
 #include "qemu/timer.h"
 #include "block/aio.h"
+#include "migration/misc.h"
 #include "system/cpus.h"
 #include "system/kvm.h"
 #include "system/runstate.h"
@@ -29,6 +30,9 @@
 /* How long accel_switch_to_co() waits between two attempts. */
 #define SWITCH_FIRST_PAUSE_NS   SCALE_MS
 #define SWITCH_LAST_PAUSE_NS    (50 * SCALE_MS)
+
+/* How long a vCPU stands still at an instruction that KVM can't execute. */
+#define SWITCH_KVM_ERROR_PAUSE_NS (10 * SCALE_MS)
 
 /*
  * The globals that say which accelerator runs: they change as a set, with
@@ -304,6 +308,33 @@ AccelSwitchInfo *accel_switch_to_blocking(SwitchableAccel to, Error **errp)
     return switch_when_possible(to, false, switch_sleep_blocking, errp);
 }
 
+/* Let the vCPUs go that stand at an instruction that KVM can't execute. */
+static void switch_kvm_error_retry(void *opaque)
+{
+    CPUState *cpu;
+
+    if (!runstate_is_running() || !kvm_enabled()) {
+        return;
+    }
+    CPU_FOREACH(cpu) {
+        if (cpu->kvm_run->exit_reason == KVM_EXIT_INTERNAL_ERROR) {
+            cpu_resume(cpu);
+        }
+    }
+}
+
+static void switch_kvm_error_retry_later(void)
+{
+    static QEMUTimer *timer;
+
+    if (!timer) {
+        timer = timer_new_ns(QEMU_CLOCK_REALTIME, switch_kvm_error_retry,
+                             NULL);
+    }
+    timer_mod(timer, qemu_clock_get_ns(QEMU_CLOCK_REALTIME) +
+                     SWITCH_KVM_ERROR_PAUSE_NS);
+}
+
 /*
  * In the main loop's own context, as accel_switch_to_co() has it.  A vCPU
  * that is let go, now or when the machine starts again, meets the instruction
@@ -334,7 +365,16 @@ static void switch_kvm_error_bh(void *opaque)
         last = 0;
         return;
     }
+    if (migration_is_running()) {
+        /* Its end may be far: the guest stops then, or can be switched. */
+        first = now;
+    }
     if (switch_may_wait(first + switch_wait_ns())) {
+        return;
+    }
+    if (switch_is_blocked_for_now() && now < first + switch_wait_ns()) {
+        /* No attempt was made, which would have let the vCPU go. */
+        switch_kvm_error_retry_later();
         return;
     }
     error_reportf_err(g_steal_pointer(&err),

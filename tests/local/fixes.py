@@ -13,7 +13,8 @@ import time
 
 from vas.faults import fail_each_ioctl
 from vas.machine import Machine, MachineError, QMPError
-from vas.testing import Failure, Payload, expect_equal, expect_error, main, need_kvm
+from vas.testing import (Failure, Payload, expect_equal, expect_error, gdb_command, main, need_kvm,
+                         wait_until)
 from vas.ways import ENDED
 
 
@@ -180,28 +181,74 @@ def on_kvm_error_tcg():
             guest.expect_laps(3)
 
 
-def on_kvm_error_refused():
-    """Where the guest can't be switched now, it stops as without the switch; QEMU says why."""
+def on_kvm_error_waits():
+    """
+    While a migration runs, the vCPU stands at the instruction, and the guest is not lost: it goes on
+    in TCG when the migration was cancelled.
+    """
     need_kvm()
-    with Payload("told32", "switch,initial=kvm,on-kvm-error=tcg", name="fixes-on-error") as guest:
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as destination, \
+            Payload("told32", "switch,initial=kvm,on-kvm-error=tcg,x-wait=1",
+                    name="fixes-on-error",
+                    arguments=["-trace", "accel_switch_kvm_error"]) as guest:
         machine = guest.machine
         guest.expect_laps(3)
-        machine.qmp("migrate-set-parameters", {"max-bandwidth": 4096})
-        machine.qmp("migrate", {"uri": "file:" + os.path.join(machine.logs, "stream")})
+        # It takes nothing: the migration does not end by itself.
+        destination.bind(os.path.join(folder, "destination"))
+        destination.listen(1)
+        machine.qmp("migrate", {"uri": "unix:" + os.path.join(folder, "destination")})
         machine.serial.send("x")
-        machine.wait_event("STOP", 30)
-        expect_equal("status", "internal-error", machine.qmp("query-status")["status"])
+        start = time.monotonic()
+        # For longer than a switch waits, and more than one attempt.
+        wait_until(lambda: (time.monotonic() > start + 2 and
+                            machine.output().count("accel_switch_kvm_error ") > 2),
+                   "the vCPU does not meet the instruction again")
+        expect_equal("status", "running", machine.qmp("query-status")["status"])
         expect_equal("accelerator", "kvm", machine.accel())
-        said = "KVM could not execute an instruction: can't switch: a migration is running"
-        if said not in machine.output():
-            raise Failure(f"QEMU says: {machine.output()}")
         machine.qmp("migrate_cancel")
-        while machine.qmp("query-migrate").get("status") == "cancelling":
-            time.sleep(0.05)
-        machine.qmp("system_reset")
-        machine.cont()
-        machine.switch("tcg")
+        machine.wait_event("ACCEL_SWITCHED", 10)
+        machine.debugcon.expect("^done: x", 10)
+        expect_equal("accelerator", "tcg", machine.accel())
         guest.expect_laps(3)
+        machine.switch("kvm")
+        guest.expect_laps(3)
+        if "could not execute" in machine.output():
+            raise Failure(f"QEMU says: {machine.output()}")
+
+
+def on_kvm_error_refused():
+    """
+    Where the guest can't be switched for as long as a switch waits, it stops as without the switch;
+    QEMU says why.
+    """
+    need_kvm()
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as connection:
+        path = os.path.join(folder, "gdb")
+        with Payload("told32", "switch,initial=kvm,on-kvm-error=tcg,x-wait=1",
+                     name="fixes-on-error",
+                     arguments=["-gdb", f"unix:{path},server=on,wait=off"]) as guest:
+            machine = guest.machine
+            guest.expect_laps(3)
+            connection.connect(path)
+            gdb_command(connection, b"?")
+            machine.wait_event("STOP", 10)
+            expect_equal("insert", b"OK", gdb_command(connection, b"Z1,fff0,1"))
+            machine.cont()
+            guest.expect_laps(3)
+            machine.serial.send("x")
+            machine.wait_event("STOP", 30)
+            expect_equal("status", "internal-error", machine.qmp("query-status")["status"])
+            expect_equal("accelerator", "kvm", machine.accel())
+            said = ("KVM could not execute an instruction: can't switch: a debugger has breakpoints"
+                    " set or is stepping")
+            if said not in machine.output():
+                raise Failure(f"QEMU says: {machine.output()}")
+            expect_equal("remove", b"OK", gdb_command(connection, b"z1,fff0,1"))
+            connection.close()
+            machine.qmp("system_reset")
+            machine.cont()
+            machine.switch("tcg")
+            guest.expect_laps(3)
 
 
 def on_kvm_error_report():
@@ -226,4 +273,4 @@ main({"tcg-busy-tss": tcg_busy_tss, "tcg-amd-sysenter": tcg_amd_sysenter,
       "tcg-halt-poll": tcg_halt_poll, "monitor-end": monitor_end,
       "kvm-get-msrs-error": kvm_get_msrs_error, "kvm-set-msrs-error": kvm_set_msrs_error,
       "on-kvm-error-tcg": on_kvm_error_tcg, "on-kvm-error-report": on_kvm_error_report,
-      "on-kvm-error-refused": on_kvm_error_refused})
+      "on-kvm-error-waits": on_kvm_error_waits, "on-kvm-error-refused": on_kvm_error_refused})
