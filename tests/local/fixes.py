@@ -12,6 +12,7 @@ import tempfile
 import time
 
 from vas.faults import fail_each_ioctl
+from vas.hostile import GP, restore, write
 from vas.machine import Machine, MachineError, QMPError
 from vas.testing import (Failure, Payload, expect_equal, expect_error, gdb_command, main, need_kvm,
                          wait_until)
@@ -149,6 +150,20 @@ def kvm_get_msrs_error():
         raise Failure(f"no MSR was missing: {errors}")
 
 
+def tcg_base():
+    """Whether the base of GDT or IDT is canonical goes by the CPU's width, whatever CR4.LA57 is."""
+    for cpu, accepted, refused in (("qemu64", (1 << 47) - 16, 1 << 55),
+                                   ("qemu64,+la57", 1 << 55, 1 << 56)):
+        with Payload("hostile64", "tcg", name="fixes-base", arguments=["-cpu", cpu]) as guest:
+            guest.expect_laps(3)
+            for name in ("GDT", "IDT"):
+                for value, vector in ((accepted, None), (refused, GP)):
+                    expect_equal(f"exception for {name} {value:#x} of {cpu}", vector,
+                                 write(guest, name, "=", value))
+                    restore(guest)
+            guest.expect_laps(3)
+
+
 def tcg_amd_sysenter():
     """What an AMD CPU does not keep of SYSENTER_ESP, TCG does not keep, as KVM doesn't."""
     need_kvm()
@@ -269,7 +284,7 @@ def on_kvm_error_report():
 
 
 main({"tcg-busy-tss": tcg_busy_tss, "tcg-amd-sysenter": tcg_amd_sysenter,
-      "tcg-step-atomic": tcg_step_atomic, "tcg-svm-event": tcg_svm_event,
+      "tcg-base": tcg_base, "tcg-step-atomic": tcg_step_atomic, "tcg-svm-event": tcg_svm_event,
       "tcg-halt-poll": tcg_halt_poll, "monitor-end": monitor_end,
       "kvm-get-msrs-error": kvm_get_msrs_error, "kvm-set-msrs-error": kvm_set_msrs_error,
       "on-kvm-error-tcg": on_kvm_error_tcg, "on-kvm-error-report": on_kvm_error_report,

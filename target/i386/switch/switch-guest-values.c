@@ -78,9 +78,13 @@ bool x86_switch_accepts_cr(CPUX86State *env, int reg, target_ulong *value)
     }
 }
 
+/*
+ * For WRMSR: by the width that the CPU has, whatever CR4.LA57 is (SDM vol. 3A,
+ * "Canonicality Checking"; kernel since 6.13: is_noncanonical_msr_address()).
+ */
 static bool is_canonical(CPUX86State *env, uint64_t address)
 {
-    int bits = env->cr[4] & CR4_LA57_MASK ? 57 : 48;
+    int bits = has(env, FEAT_7_0_ECX, CPUID_7_0_ECX_LA57) ? 57 : 48;
 
     return sextract64(address, 0, bits) == address;
 }
