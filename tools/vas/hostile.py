@@ -22,6 +22,7 @@ GP = 13
 RULE = "rule '"
 
 NON_CANONICAL = 0x1234567812345670
+EFER_SCE = 1 << 0
 OSXSAVE = 1 << 18                    # in CR4
 BEYOND = 1 << 52                     # more than any processor's physical addresses
 
@@ -245,6 +246,18 @@ def registers(host=None, xsave=False):
             expect_equal(f"KVM's refusal of {row[0]}", None, refusal)
         if xsave:
             xcr0(guest)
+
+
+def without_syscall(host=None):
+    """A guest whose CPUID has no SYSCALL sets EFER.SCE, as KVM lets it: it moves to TCG and back."""
+    with hostile_guest(host=host, cpu="qemu64,-syscall", initial="kvm") as guest:
+        guest.expect_laps(3)
+        vector, held = write_and_read(guest, "EFER", "^", EFER_SCE)
+        expect_equal("exception and EFER.SCE", (None, EFER_SCE), (vector, held & EFER_SCE))
+        for accel in ("tcg", "kvm") * 2:
+            guest.machine.switch(accel)
+            guest.expect_laps(3)
+            guest.machine.qmp("x-accel-roundtrip")
 
 
 def from_kvm(host=None):

@@ -23,16 +23,14 @@ static X86SwitchLimits limits_of(X86CPU *cpu)
 {
     CPUX86State *env = &cpu->env;
     FeatureWordArray *features = &env->features;
-    uint64_t efer = MSR_EFER_SVME;
+    /* KVM lets a guest set SCE whether its CPUID has SYSCALL or not. */
+    uint64_t efer = MSR_EFER_SVME | MSR_EFER_SCE;
     uint64_t cr4 = cr4_reserved_bits(env);
 
     if (!((*features)[FEAT_1_ECX] & CPUID_EXT_PCID)) {
         cr4 |= CR4_PCIDE_MASK;
     }
 
-    if ((*features)[FEAT_8000_0001_EDX] & CPUID_EXT2_SYSCALL) {
-        efer |= MSR_EFER_SCE;
-    }
     if ((*features)[FEAT_8000_0001_EDX] & CPUID_EXT2_LM) {
         efer |= MSR_EFER_LME | MSR_EFER_LMA;
     }
