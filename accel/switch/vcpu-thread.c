@@ -36,13 +36,17 @@ static void switch_do_nothing(CPUState *cpu, run_on_cpu_data data)
 
 /*
  * Under TCG a vCPU may stay in an RCU critical section for long: get it
- * out.  Called with rcu_registry_lock held; async_run_on_cpu() cannot
- * deadlock with it.
+ * out.  Under KVM it leaves it by itself, as with -accel kvm; kicking it would
+ * cost an exit from the guest.  Called with rcu_registry_lock held;
+ * async_run_on_cpu() cannot deadlock with it.
  */
 static void switch_force_rcu(Notifier *notifier, void *data)
 {
     SwitchVCPUThread *t = container_of(notifier, SwitchVCPUThread, force_rcu);
 
+    if (!tcg_enabled()) {
+        return;
+    }
     async_run_on_cpu(t->cpu, switch_do_nothing, RUN_ON_CPU_NULL);
 }
 
