@@ -193,10 +193,11 @@ static void pending_nmis(X86KVMState *s)
     s->events.nmi.pending = !!s->events.nmi.pending;
 }
 
-static void xapic_ldr(X86KVMState *s)
+static void xapic_mode(X86KVMState *s)
 {
     if (!(s->sregs.apic_base & MSR_IA32_APICBASE_EXTD)) {
         *x86_lapic_register(s, X86_LAPIC_LDR) &= 0xff000000;
+        *x86_lapic_register(s, X86_LAPIC_ICR + 4) = 0;
     }
 }
 
@@ -242,7 +243,7 @@ const X86CanonicalForm x86_canonical_forms[] = {
       "AMD's does not tell MOV SS's from STI's, nor does TCG" },
     { "nmi.pending", X86_ROUND_TRIP, pending_nmis,
       "TCG keeps one NMI pending, KVM up to two" },
-    { "LAPIC LDR", X86_ROUND_TRIP, xapic_ldr,
+    { "LAPIC LDR, upper half of ICR", X86_ROUND_TRIP, xapic_mode,
       "what x2APIC mode had there, KVM leaves in bits that mean nothing in"
       " xAPIC mode" },
     { "mp_state", X86_ROUND_TRIP, waiting_for_sipi,

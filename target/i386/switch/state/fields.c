@@ -188,7 +188,8 @@ const X86StateField x86_state_fields[] = {
     LAPIC("LVT CMCI", 0x2f0, 0x300, POISON(0)),
     LAPIC("ICR", 0x300, 0x304, POISON(0)),
     LAPIC("ICR, upper half in x2APIC mode", 0x304, 0x308, POISON(0),
-          .exact_if_xapic = true, IGNORED(X86_BOTH_SCOPES,
+          .exact_if_xapic = true, .loose_round_trip = 0xffffffff,
+          IGNORED(X86_BOTH_SCOPES,
           "in x2APIC mode KVM keeps what 0x310 shows here, too, or not"
           " (kernel: kvm_apic_state_fixup(), x2apic_icr_is_split)")),
     LAPIC("reserved", 0x308, 0x310, POISON(0)),
