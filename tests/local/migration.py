@@ -172,6 +172,26 @@ def scaled():
             copy.expect_laps(3)
 
 
+def measured_anew():
+    """
+    A stream from the same host, which has measured its TSC's frequency a little differently since:
+    KVM does not scale within its tolerance, and the guest is switched.
+    """
+    with switchable() as guest:
+        machine = guest.machine
+        guest.expect_laps(3)
+        stream = os.path.join(machine.logs, "stream")
+        machine.qmp("migrate", {"uri": "file:" + stream})
+        expect_equal("migration", "completed", migration_end(machine))
+        set_tsc_khz(stream, 1.0001)
+        with switchable(start=False, arguments=["-incoming", "file:" + stream]) as copy:
+            copy.machine.cont()
+            copy.expect_laps(3)
+            for accel in ("tcg", "kvm") * 5:
+                copy.machine.switch(accel)
+                copy.expect_laps(3)
+
+
 def render_memory(machine):
     """Have QEMU render the memory's layout anew, by a PAM register of the 440FX for 0xc0000."""
     for value in (0x33, 0):
@@ -210,4 +230,4 @@ def logging():
 
 
 main({"incoming": incoming, "refused": refused, "in-tcg": in_tcg,
-      "dirty-rate": dirty_rate, "logging": logging, "streams": streams, "scaled": scaled})
+      "dirty-rate": dirty_rate, "logging": logging, "streams": streams, "scaled": scaled, "measured-anew": measured_anew})

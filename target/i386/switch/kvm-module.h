@@ -9,13 +9,19 @@
 /* Read the modules' parameters, which do not change while a VM exists. */
 void x86_kvm_module_init(void);
 
-/* All below: false without the module.  Any thread, after the above. */
+/* All below: as without the module, if it is not there.  Any thread. */
 
 /*
  * kvm_intel.preemption_timer: the LAPIC's timer is VMX's, of which KVM takes
  * notice in the guest, or when it blocks
  */
 bool x86_kvm_has_preemption_timer(void);
+
+/*
+ * kvm.tsc_tolerance_ppm: a guest's TSC whose rate differs from the host's by no
+ * more than that is not scaled (kernel: kvm_set_tsc_khz()); 250 by default
+ */
+unsigned x86_kvm_tsc_tolerance_ppm(void);
 
 /*
  * kvm_amd.vnmi: the processor keeps a pending NMI, in the VMCB.

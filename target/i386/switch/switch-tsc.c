@@ -4,8 +4,8 @@
  * Under either accelerator the guest's TSC is the host's plus an offset.
  * The offset is read from KVM, used by TCG, and put back: the TSC neither
  * stops nor jumps (HAZARDS C13).  Where the host's is not stable KVM has the
- * guest's follow the host's clock, and so has TCG.  Frequency scaling is
- * refused at start.
+ * guest's follow the host's clock, and so has TCG.  A TSC that KVM scales is
+ * refused: at start, or at the switch if a stream has brought its rate.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -15,6 +15,7 @@
 #include "system/kvm.h"
 #include "system/reset.h"
 #include "system/runstate.h"
+#include "kvm-module.h"
 #include "x86-switch.h"
 
 /*
@@ -87,11 +88,18 @@ bool x86_switch_init_tsc(CPUState *cs, X86SwitchCPU *sc, Error **errp)
     return true;
 }
 
+static bool is_scaled(const X86SwitchCPU *sc)
+{
+    uint64_t differs = ABS((int64_t)sc->tsc_khz - tsc_khz);
+
+    return differs * 1000000 > (uint64_t)tsc_khz * x86_kvm_tsc_tolerance_ppm();
+}
+
 bool x86_switch_check_tsc(CPUState *cs, Error **errp)
 {
     const X86SwitchCPU *sc = x86_switch_cpu(cs);
 
-    if (sc->tsc_khz == tsc_khz) {
+    if (!is_scaled(sc)) {
         return true;
     }
     error_setg(errp, "vCPU %d's TSC runs at %u kHz, as a stream has set it,"
@@ -272,8 +280,8 @@ void switch_arch_loaded_kvm(CPUState *cs)
     if (!kvm_load.due) {
         return;
     }
-    sc->tsc_khz = MAX(kvm_vcpu_ioctl(cs, KVM_GET_TSC_KHZ), 0);
-    if (sc->tsc_khz != tsc_khz || !sc->has_tsc_offset_attr) {
+    sc->tsc_khz = kvm_vcpu_ioctl(cs, KVM_GET_TSC_KHZ);
+    if (is_scaled(sc) || !sc->has_tsc_offset_attr) {
         return;
     }
     if (!kvm_load.by_first) {

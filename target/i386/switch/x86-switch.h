@@ -28,14 +28,14 @@ typedef struct X86SwitchCPU {
     /* Guest TSC minus host TSC, or what that is by the clock, in ticks. */
     int64_t tsc_offset;
     bool tsc_by_clock;
-    uint32_t tsc_khz;           /* as KVM has it; differs if it is scaled */
+    uint32_t tsc_khz;           /* as KVM was told; a stream's may differ */
     bool has_tsc_offset_attr;
     /* KVM was given it, and nothing but the guest has set the TSC since. */
     bool tsc_offset_given;
     /* What the guest may have read of its TSC under KVM; in TCG not less. */
     uint64_t tsc_least;
 
-    /* What KVM was given; constant. */
+    /* What CPUID answers in TCG: KVM's table, less what TCG lacks; constant. */
     struct kvm_cpuid2 *cpuid;
     uint32_t lapic_version;     /* KVM's register; constant */
     bool has_feature_control;   /* KVM has the MSR; constant */
