@@ -75,10 +75,15 @@ bool switch_arch_check(bool *passing, Error **errp)
                        " on until it unmasks it", cs->cpu_index);
             return false;
         }
-        if (kvm_enabled() && env->nmi_pending && x86_kvm_has_vnmi()) {
-            /* KVM would have it, too, when the vCPU comes back */
+        if (x86_kvm_has_vnmi() &&
+            (kvm_enabled() ? env->nmi_pending
+                           : cs->interrupt_request & CPU_INTERRUPT_NMI)) {
+            /*
+             * KVM would have it, too, when the vCPU comes back from TCG, or
+             * stays there because a switch to KVM has failed
+             */
             error_setg(errp, "vCPU %d has an NMI pending, which this KVM"
-                       " (kvm_amd.vnmi=1) can't take back, and must run on"
+                       " (kvm_amd.vnmi=1) can't give back, and must run on"
                        " until it is delivered", cs->cpu_index);
             return false;
         }

@@ -35,12 +35,14 @@ bool x86_switch_may_inject(const struct kvm_run *run)
 /*
  * Only what KVM_SET_VCPU_EVENTS always sets is to change: what may change in
  * the kernel by itself between GET and SET (an NMI or SMI from another vCPU)
- * is not put back.
+ * is not put back.  @more_flags: what is to change, too.
  */
-static int put_own_events(CPUState *cs, struct kvm_vcpu_events *events)
+static int put_own_events(CPUState *cs, struct kvm_vcpu_events *events,
+                          uint32_t more_flags)
 {
     events->flags &= KVM_VCPUEVENT_VALID_PAYLOAD |
                      KVM_VCPUEVENT_VALID_TRIPLE_FAULT;
+    events->flags |= more_flags;
     return kvm_vcpu_ioctl(cs, KVM_SET_VCPU_EVENTS, events);
 }
 
@@ -61,7 +63,7 @@ int x86_switch_inject_extint(CPUState *cs, int vector)
     events.interrupt.injected = 1;
     events.interrupt.nr = vector;
     events.interrupt.soft = 0;
-    ret = put_own_events(cs, &events);
+    ret = put_own_events(cs, &events, 0);
     if (ret < 0) {
         return ret;
     }
@@ -85,7 +87,7 @@ int switch_arch_retry_instruction(CPUState *cs)
     }
     events.exception.injected = 0;
     events.exception.pending = 0;
-    return put_own_events(cs, &events);
+    return put_own_events(cs, &events, 0);
 }
 
 /* INIT and SIPI that TCG has not taken yet have no place in KVM (C15). */
@@ -196,9 +198,15 @@ static int flush_shadow_pages(void)
     return kvm_vm_ioctl(kvm_state, KVM_SET_USER_MEMORY_REGION, &region);
 }
 
+/*
+ * An NMI that is pending is not put a second time: with vNMI (kvm_amd.vnmi) KVM
+ * would have two.  And the read-back is to compare the events that KVM was
+ * given before, not those that it shows here.
+ */
 static int put_interrupt_shadow(CPUState *cs, bool shadow)
 {
-    struct kvm_vcpu_events events;
+    X86SwitchCPU *sc = x86_switch_cpu(cs);
+    struct kvm_vcpu_events events, given = sc->put.events;
     int ret = kvm_vcpu_ioctl(cs, KVM_GET_VCPU_EVENTS, &events);
 
     if (ret < 0 || switch_omits(SWITCH_FIXUP_INTERRUPT_SHADOW)) {
@@ -213,8 +221,10 @@ static int put_interrupt_shadow(CPUState *cs, bool shadow)
                               : cpu_env(cs)->eflags & IF_MASK
                               ? KVM_X86_SHADOW_INT_STI
                               : KVM_X86_SHADOW_INT_MOV_SS;
-    events.flags |= KVM_VCPUEVENT_VALID_SHADOW;
-    return kvm_vcpu_ioctl(cs, KVM_SET_VCPU_EVENTS, &events);
+    ret = put_own_events(cs, &events, KVM_VCPUEVENT_VALID_SHADOW);
+    given.interrupt.shadow = events.interrupt.shadow;
+    sc->put.events = given;
+    return ret;
 }
 
 /*

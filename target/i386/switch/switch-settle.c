@@ -9,6 +9,7 @@
 #include "system/kvm.h"
 #include "system/kvm_int.h"
 #include "accel/kvm/kvm-cpus.h"
+#include "kvm-module.h"
 #include "x86-switch.h"
 
 /* What gives KVM back what it had is not made to fail by a test. */
@@ -190,7 +191,8 @@ static void catch_up_tsc(CPUState *cs, run_on_cpu_data data)
 
     c->ret = get_mp_state(cs, &state) ?:
              kvm_vcpu_ioctl(cs, KVM_GET_VCPU_EVENTS, &events);
-    if (may_enter(cs) && !events.smi.pending) {
+    if (may_enter(cs) && !events.smi.pending &&
+        !(events.nmi.pending && x86_kvm_has_vnmi())) {
         tries = CATCH_UP_TRIES;
     }
     for (int i = 0; c->ret == 0 && i < tries; i++) {
