@@ -203,7 +203,7 @@ static inline uint32_t x86_switch_smm_flags(uint32_t attributes)
  * x86_switch_has_feature_control: does KVM keep IA32_FEATURE_CONTROL?
  *
  * kvm-intel does for each vCPU, with VMX or without; kvm-amd for none.  Called
- * by the vCPU's thread, BQL held, after KVM was given the vCPU's CPUID.
+ * by the vCPU's thread, BQL held, while the vCPU is made.  Leaves it 0.
  */
 bool x86_switch_has_feature_control(CPUState *cpu);
 

@@ -48,8 +48,12 @@ int x86_kvm_add_listed_msrs(CPUState *cs, X86KVMState *s)
  */
 bool x86_switch_has_feature_control(CPUState *cs)
 {
+    uint64_t held;
     bool has = x86_kvm_put_msr(cs, MSR_IA32_FEATURE_CONTROL,
                                FEATURE_CONTROL_LOCKED) == 0 &&
+               x86_kvm_get_msr(cs, MSR_IA32_FEATURE_CONTROL, &held) == 0 &&
+               /* kvm.ignore_msrs has KVM drop what it does not have */
+               held == FEATURE_CONTROL_LOCKED &&
                x86_kvm_put_msr(cs, MSR_IA32_FEATURE_CONTROL, 0) == 0;
 
     x86_switch_cpu(cs)->has_feature_control = has;
@@ -92,6 +96,18 @@ void x86_switch_took_msrs(X86SwitchCPU *sc, const struct kvm_msrs *taken)
             }
         }
     }
+}
+
+bool x86_switch_takes_msr(CPUState *cs, uint32_t index)
+{
+    const X86KVMState *others = x86_switch_cpu(cs)->other_msrs;
+
+    for (int i = 0; i < others->nmsrs; i++) {
+        if (others->msrs[i].index == index) {
+            return false;
+        }
+    }
+    return x86_state_msr_counts(index, cpu_env(cs)->features);
 }
 
 /*

@@ -78,7 +78,7 @@ static void poison_msrs(CPUState *cs, const X86KVMState *all)
         const X86StateMSR *row = x86_state_msr(index);
 
         if (row && row->how == X86_MSR_CARRIED &&
-            x86_state_msr_counts(index, cpu_env(cs)->features)) {
+            x86_switch_takes_msr(cs, index)) {
             x86_kvm_put_msr(cs, index, 0);
         }
     }

@@ -126,6 +126,8 @@ int x86_kvm_add_listed_msrs(CPUState *cs, X86KVMState *s);
 bool x86_switch_init_msrs(CPUState *cs, X86SwitchCPU *sc, Error **errp);
 /* QEMU has taken them into CPUX86State. */
 void x86_switch_took_msrs(X86SwitchCPU *sc, const struct kvm_msrs *taken);
+/* Whether QEMU takes it at an export, and so puts it at an import. */
+bool x86_switch_takes_msr(CPUState *cs, uint32_t index);
 /* Before the first vCPU: the guest's CPU has no PMU, nor has KVM's vCPU. */
 bool x86_switch_init_pmu(Error **errp);
 /* At a machine reset they get their reset values. */
@@ -183,7 +185,7 @@ void x86_switch_use_loaded_tsc(void);
 bool x86_switch_check_tsc_khz(const CPUX86State *env, Error **errp);
 /* Refuse a vCPU whose TSC KVM scales. */
 bool x86_switch_check_tsc(CPUState *cs, Error **errp);
-/* The rate of the host's TSC, and the guest's, in kHz; constant. */
+/* The rate of the host's TSC, in kHz; constant. */
 uint32_t x86_switch_tsc_khz(void);
 bool x86_switch_init_tsc(CPUState *cs, X86SwitchCPU *sc, Error **errp);
 

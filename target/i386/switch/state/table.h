@@ -90,8 +90,8 @@ typedef struct X86StateMSR {
     const char *format[4];
     X86MSRHandling how;
     /*
-     * The guest's CPU must have one of these features, if any is named; without
-     * it KVM drops what is put, and the guest can neither read nor write it.
+     * The guest's CPU must have one of these features, if any is named.
+     * Without it the guest can't write the MSR, and KVM may drop what is put.
      */
     struct {
         FeatureWord word;
@@ -135,7 +135,7 @@ extern const int x86_canonical_form_count;
 /**
  * x86_state_canonicalise: apply all forms of @scope to @s
  *
- * Before the segments are looked at, so that equivalent states compare equal.
+ * To be called for both of two states before x86_state_diff().
  */
 void x86_state_canonicalise(X86KVMState *s, X86StateScope scope);
 
