@@ -90,7 +90,7 @@ void switch_start_vcpu_thread(CPUState *cpu);
  * accel_switch_to: move the guest to accelerator @to
  *
  * Main loop, BQL held; vCPUs may run or be stopped, and go on as they were.
- * @by_guest: the guest itself asked for it, whose events are limited.
+ * @by_guest: the guest itself caused it, and its events are limited.
  * On failure the guest is where it was, and @errp says why.  Returns a copy
  * of the switch's figures, for the caller to free, or NULL.
  */

@@ -360,7 +360,7 @@ static void switch_kvm_error_bh(void *opaque)
         first = now;
     }
     last = now;
-    info = accel_switch_to(SWITCHABLE_ACCEL_TCG, false, &err);
+    info = accel_switch_to(SWITCHABLE_ACCEL_TCG, true, &err);
     if (info) {
         last = 0;
         return;
