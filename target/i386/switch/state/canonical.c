@@ -193,6 +193,11 @@ static void pending_nmis(X86KVMState *s)
     s->events.nmi.pending = !!s->events.nmi.pending;
 }
 
+static void pending_smi(X86KVMState *s)
+{
+    s->events.smi.pending = !!s->events.smi.pending;
+}
+
 static void xapic_mode(X86KVMState *s)
 {
     if (!(s->sregs.apic_base & MSR_IA32_APICBASE_EXTD)) {
@@ -243,6 +248,8 @@ const X86CanonicalForm x86_canonical_forms[] = {
       "AMD's does not tell MOV SS's from STI's, nor does TCG" },
     { "nmi.pending", X86_ROUND_TRIP, pending_nmis,
       "TCG keeps one NMI pending, KVM up to two" },
+    { "smi.pending", X86_READ_BACK, pending_smi,
+      "QEMU gives KVM another bit than the one that KVM shows" },
     { "LAPIC LDR, upper half of ICR", X86_ROUND_TRIP, xapic_mode,
       "what x2APIC mode had there, KVM leaves in bits that mean nothing in"
       " xAPIC mode" },
