@@ -12,6 +12,10 @@
 
 #define ICR_SMI         0x00200
 #define SMI_HANDLER     0x38000
+/* TR's attributes in the 64-bit state save area (APM vol. 2, table 10-1) */
+#define SMI_TR          0x3fe92
+/* Present and busy; after INIT, a TSS of 16 bits with AMD's KVM */
+#define BUSY_TSS        0x82
 #define SMI_COUNT       0x600
 #define SMI_HELD        0x604
 #define VECTOR_WAKE     0x41
@@ -131,6 +135,9 @@ static void check_smi(const char *what, uint32_t to, uint32_t command)
     switch_once();
     take_interrupts(SPINS);
     verify(what, 1, *served - before);
+    /* By which RSM sets it, under either accelerator; VMX wants it busy. */
+    verify("TR is busy in the save area", BUSY_TSS,
+           *(volatile uint16_t *)SMI_TR & BUSY_TSS);
     verify("no register is changed", 0, wrong);
 }
 
