@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Switches before, during and after a migration, and other users of dirty logging."""
 
+import contextlib
 import os
 import tempfile
 import time
@@ -145,11 +146,11 @@ def set_tsc_khz(stream, factor):
     return khz
 
 
-def scaled():
+@contextlib.contextmanager
+def loaded_with_rate(factor):
     """
-    A stream from a host whose TSC is faster: a KVM that can scales the guest's, and a switch is
-    refused by the two rates.  Where KVM can't, the guest has the host's TSC, as QEMU warns, which
-    can be switched.
+    A guest that was saved under KVM and loaded there, from a stream whose TSC has @factor times the
+    rate; and that rate, in kHz.
     """
     with switchable() as guest:
         machine = guest.machine
@@ -157,19 +158,33 @@ def scaled():
         stream = os.path.join(machine.logs, "stream")
         machine.qmp("migrate", {"uri": "file:" + stream})
         expect_equal("migration", "completed", migration_end(machine))
-        khz = set_tsc_khz(stream, 1.5)
+        khz = set_tsc_khz(stream, factor)
         with switchable(start=False, arguments=["-incoming", "file:" + stream]) as copy:
             copy.machine.cont()
             copy.expect_laps(3)
-            if "TSC frequency mismatch" in copy.machine.output():
-                for accel in ("tcg", "kvm") * 5:
-                    copy.machine.switch(accel)
-                    copy.expect_laps(3)
-                raise Skip("this KVM does not scale a guest's TSC; the guest was switched")
-            expect_error(f"TSC runs at {khz} kHz, as a stream has set it", copy.machine.qmp,
-                         "switch-accel", {"accel": "tcg"})
-            expect_untouched(copy.machine)
-            copy.expect_laps(3)
+            yield copy, khz
+
+
+def switch_to_and_fro(guest):
+    for accel in ("tcg", "kvm") * 5:
+        guest.machine.switch(accel)
+        guest.expect_laps(3)
+
+
+def scaled():
+    """
+    A stream from a host whose TSC is faster: a KVM that can scales the guest's, and a switch is
+    refused by the two rates.  Where KVM can't, the guest has the host's TSC, as QEMU warns, which
+    can be switched.
+    """
+    with loaded_with_rate(1.5) as (copy, khz):
+        if "TSC frequency mismatch" in copy.machine.output():
+            switch_to_and_fro(copy)
+            raise Skip("this KVM does not scale a guest's TSC; the guest was switched")
+        expect_error(f"TSC runs at {khz} kHz, as a stream has set it", copy.machine.qmp,
+                     "switch-accel", {"accel": "tcg"})
+        expect_untouched(copy.machine)
+        copy.expect_laps(3)
 
 
 def measured_anew():
@@ -177,19 +192,8 @@ def measured_anew():
     A stream from the same host, which has measured its TSC's frequency a little differently since:
     KVM does not scale within its tolerance, and the guest is switched.
     """
-    with switchable() as guest:
-        machine = guest.machine
-        guest.expect_laps(3)
-        stream = os.path.join(machine.logs, "stream")
-        machine.qmp("migrate", {"uri": "file:" + stream})
-        expect_equal("migration", "completed", migration_end(machine))
-        set_tsc_khz(stream, 1.0001)
-        with switchable(start=False, arguments=["-incoming", "file:" + stream]) as copy:
-            copy.machine.cont()
-            copy.expect_laps(3)
-            for accel in ("tcg", "kvm") * 5:
-                copy.machine.switch(accel)
-                copy.expect_laps(3)
+    with loaded_with_rate(1.0001) as (copy, _):
+        switch_to_and_fro(copy)
 
 
 def render_memory(machine):

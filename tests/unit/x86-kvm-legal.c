@@ -282,7 +282,7 @@ bool oracle_vary_msr(uint32_t index, const uint64_t *features,
             if (index == MSR_PAT || index == MSR_MTRRdefType ||
                 (index >= MSR_MTRRphysBase(0) &&
                  index <= MSR_MTRRfix4K_F8000)) {
-                /* Of the memory types 0, 2, 4 and 6, 2 is reserved. */
+                /* Memory type 2 is reserved: make it 6. */
                 *value |= (*value & 0x0202020202020202) << 1;
             }
             return true;

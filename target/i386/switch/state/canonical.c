@@ -82,7 +82,7 @@ static void long_mode_tss(X86KVMState *s)
     }
 }
 
-void x86_state_canonicalise_xsave(X86KVMState *s)
+static void unused_xsave_components(X86KVMState *s)
 {
     uint8_t *area = (uint8_t *)&s->xsave;
     X86LegacyXSaveArea *legacy = (X86LegacyXSaveArea *)area;
@@ -239,7 +239,7 @@ const X86CanonicalForm x86_canonical_forms[] = {
       "numbers without an event are left from the last one" },
     { "exception_payload, error_code, interrupt.soft", X86_READ_BACK,
       parts_of_an_event, "without the event they mean nothing" },
-    { "XSAVE", X86_BOTH_SCOPES, x86_state_canonicalise_xsave,
+    { "XSAVE", X86_BOTH_SCOPES, unused_xsave_components,
       "a component that XSTATE_BV leaves out is in its initial state (SDM"
       " vol. 1, 13.6)" },
     { "nmi.masked", X86_BOTH_SCOPES, nmi_in_delivery,

@@ -139,9 +139,6 @@ extern const int x86_canonical_form_count;
  */
 void x86_state_canonicalise(X86KVMState *s, X86StateScope scope);
 
-/* Give each component that XSTATE_BV says is unused its initial values. */
-void x86_state_canonicalise_xsave(X86KVMState *s);
-
 /**
  * x86_state_diff: what both have and differs, in canonical forms of @scope
  * @features: of the guest's CPU: MSRs that it lacks do not count; NULL for all
