@@ -27,8 +27,12 @@ static void fill(X86KVMState *s, const X86StateField *f)
     }
 }
 
-/* No other value than these is legal in every vCPU. */
-static void poison_what_depends(X86KVMState *s, unsigned part)
+/*
+ * No other value than these is legal in every vCPU.  A pending NMI ends a HLT
+ * in Linux since 6.4, even if it is taken back (KVM_REQ_NMI); with vNMI
+ * (kvm_amd.vnmi) KVM does not take it back.
+ */
+static void poison_what_depends(X86KVMState *s, unsigned part, bool runs)
 {
     switch (part) {
     case X86_KVM_SREGS:
@@ -40,15 +44,14 @@ static void poison_what_depends(X86KVMState *s, unsigned part)
                                ? KVM_MP_STATE_HALTED : KVM_MP_STATE_RUNNABLE;
         break;
     case X86_KVM_EVENTS:
-        if (x86_kvm_has_vnmi()) {
-            /* KVM would not take a pending NMI back. */
+        if (!runs || x86_kvm_has_vnmi()) {
             s->events.nmi.pending = 0;
         }
         break;
     }
 }
 
-static int poison_part(CPUState *cs, const X86StatePart *p)
+static int poison_part(CPUState *cs, const X86StatePart *p, bool runs)
 {
     g_autofree X86KVMState *s = g_new0(X86KVMState, 1);
     int ret = x86_kvm_state_get_part(cs, s, p->part);
@@ -63,7 +66,7 @@ static int poison_part(CPUState *cs, const X86StatePart *p)
             fill(s, f);
         }
     }
-    poison_what_depends(s, p->part);
+    poison_what_depends(s, p->part, runs);
     return x86_kvm_state_put_part(cs, s, p->part);
 }
 
@@ -95,10 +98,12 @@ bool x86_switch_poison_kvm(CPUState *cs, const X86KVMState *all, Error **errp)
         X86_KVM_DEBUGREGS, X86_KVM_MP_STATE, X86_KVM_LAPIC, X86_KVM_EVENTS,
     };
 
+    bool runs = all->mp_state.mp_state == KVM_MP_STATE_RUNNABLE;
+
     poison_msrs(cs, all);
     for (int i = 0; i < ARRAY_SIZE(order); i++) {
         const X86StatePart *p = x86_state_part(order[i]);
-        int ret = has_part(p) ? poison_part(cs, p) : 0;
+        int ret = has_part(p) ? poison_part(cs, p, runs) : 0;
 
         if (ret < 0) {
             error_setg_errno(errp, -ret, "vCPU %d: overwriting KVM's %s",
