@@ -343,7 +343,8 @@ static void print_rst(void)
            " ``state-docs`` compares the two.\n\n"
            "The *read-back* compares what KVM holds after a switch with what"
            " it was given. The\n*round trip* compares KVM's state before and"
-           " after a switch to TCG and back.\n");
+           " after a switch to TCG and back, or\nTCG's before and after one to"
+           " KVM and back.\n");
     header("Fields", "ioctl", "bytes", "fields", "compared", "reason", NULL);
     for (int p = 0; p < x86_state_part_count; p++) {
         print_fields(&x86_state_parts[p]);
@@ -357,6 +358,12 @@ static void print_rst(void)
         cell("  -", c->scopes == X86_BOTH_SCOPES ? "both" :
                     c->scopes == X86_READ_BACK ? "read-back" : "round trip");
         cell("  -", c->reason);
+    }
+    header("Canonical forms of a vCPU in TCG, for the round trip from there",
+           "fields of CPUX86State", "reason", NULL);
+    for (int i = 0; i < x86_tcg_form_count; i++) {
+        cell("* -", x86_tcg_forms[i].fields);
+        cell("  -", x86_tcg_forms[i].reason);
     }
     header("MSRs", "MSR", "name", "how it crosses",
            "needs, of the guest's CPU", "reason", NULL);

@@ -15,9 +15,6 @@
 #include "tcg/helper-tcg.h"
 #include "x86-switch.h"
 
-/* The bits of a descriptor's second word that are neither base nor limit. */
-#define DESC_ATTRIBUTES 0x00f0ff00
-
 /* ES, of x87's status word (SDM vol. 1, 8.1.3) */
 #define X87_ES 0x80
 
@@ -241,58 +238,6 @@ static void allow_x87_pointers(CPUX86State *before, const CPUX86State *after)
     }
 }
 
-static void allow_in_tcg(X86CPU *cpu)
-{
-    CPUState *cs = CPU(cpu);
-
-    /* POLL has the vCPU look at its LAPIC, from which HARD follows. */
-    cs->interrupt_request &= ~(CPU_INTERRUPT_POLL | CPU_INTERRUPT_HARD);
-    /* Set by x86_update_hflags() in 64-bit mode, where it means nothing. */
-    if (cpu->env.hflags & HF_CS64_MASK) {
-        cpu->env.hflags |= HF_SS32_MASK;
-    }
-    /* TCG walks from memory: KVM's last copy means nothing to it (C11). */
-    memset(cpu->env.pdptrs, 0, sizeof(cpu->env.pdptrs));
-    cpu->env.pdptrs_valid = false;
-    /* TCG keeps no XSTATE_BV (C10). */
-    cpu->env.xstate_bv = 0;
-    /* In TCG the offset to the host's TSC counts, and cs->halted. */
-    cpu->env.tsc = 0;
-    cpu->env.mp_state = 0;
-    /* Without an event it is left from the last one. */
-    if (cs->exception_index < 0) {
-        cpu->env.has_error_code = 0;
-    }
-    /* Read as DR6 and DR7 are. */
-    cpu->env.dr[4] = cpu->env.dr[5] = 0;
-    /*
-     * Descriptor bits that repeat base and limit; TR may be busy or not, and
-     * TCG does not need what hardware demands of the cache (C12).
-     */
-    for (int i = 0; i < 6; i++) {
-        SegmentCache *seg = &cpu->env.segs[i];
-
-        seg->flags &= DESC_ATTRIBUTES;
-        seg->flags |= DESC_A_MASK;
-        if (!(cpu->env.cr[0] & CR0_PE_MASK)) {
-            seg->flags &= ~DESC_DPL_MASK;
-            if (!(seg->flags & DESC_P_MASK)) {
-                seg->flags = DESC_P_MASK | DESC_S_MASK | DESC_W_MASK |
-                             DESC_A_MASK;
-                seg->limit = 0xffff;
-            }
-        }
-    }
-    if (!(cpu->env.ldt.selector & ~3) && !cpu->env.ldt.limit) {
-        cpu->env.ldt.flags = 0;
-    }
-    cpu->env.ldt.flags &= DESC_ATTRIBUTES;
-    cpu->env.tr.flags &= DESC_ATTRIBUTES & ~DESC_TSS_BUSY_MASK;
-    if (cpu->env.hflags & HF_LMA_MASK) {
-        cpu->env.tr.flags |= 8 << DESC_TYPE_SHIFT;
-    }
-}
-
 /* @name and both values; of bytes that are no integer, where they differ */
 static char *describe_change(const char *name, const char *before,
                              const char *after, size_t size)
@@ -435,8 +380,8 @@ bool switch_arch_compare_snapshots(SwitchSnapshot *before,
         if (a->cpu) {
             allow_lapic_in_tcg(a, b);
             allow_x87_pointers(&a->cpu->env, &b->cpu->env);
-            allow_in_tcg(a->cpu);
-            allow_in_tcg(b->cpu);
+            x86_state_canonicalise_tcg(a->cpu);
+            x86_state_canonicalise_tcg(b->cpu);
             diff = diff_vmsd(&vmstate_cpu_common, cs, a->cpu, b->cpu);
             diff = diff ?: diff_vmsd(&vmstate_x86_cpu, cs, a->cpu, b->cpu);
             diff = diff ?: diff_lapic(a->apic, b->apic);

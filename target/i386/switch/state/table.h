@@ -139,6 +139,26 @@ extern const int x86_canonical_form_count;
  */
 void x86_state_canonicalise(X86KVMState *s, X86StateScope scope);
 
+/*
+ * The same for a copy of a vCPU in TCG, of which the description of QEMU's
+ * migration stream (vmstate_x86_cpu) says what there is to compare.
+ */
+typedef struct X86TCGForm {
+    const char *fields;
+    void (*apply)(X86CPU *cpu);
+    const char *reason;
+} X86TCGForm;
+
+extern const X86TCGForm x86_tcg_forms[];
+extern const int x86_tcg_form_count;
+
+/**
+ * x86_state_canonicalise_tcg: apply all forms to the copy @cpu
+ *
+ * What is in the LAPIC is not here, nor what depends on the host or the time.
+ */
+void x86_state_canonicalise_tcg(X86CPU *cpu);
+
 /**
  * x86_state_diff: what both have and differs, in canonical forms of @scope
  * @features: of the guest's CPU: MSRs that it lacks do not count; NULL for all
