@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
 A Debian amd64 kernel is switched while it boots, under load and idle.  The load is the i386
-guest's: a 64-bit kernel runs it in compatibility mode, so that both modes are met.
+guest's: a 64-bit kernel runs it in compatibility mode, so that both modes are met.  --efi has it boot
+by OVMF, which is switched, too.
 """
 
 import os
@@ -16,6 +17,12 @@ from rigtest import (Guest, LAST_SECONDS, Machine, RoundTrips, Switcher, a_host,
                      check_log, check_resets, check_verdict, run_test, image, machine_arguments,
                      pace, say, seconds)
 from vas import rigtree
+from vas.qmp import QMPError
+
+# Of the package ovmf; what has Secure Boot keeps its variables in SMM
+OVMF = "/usr/share/OVMF/OVMF_CODE_4M{}.fd"
+VARIABLES = "/usr/share/OVMF/OVMF_VARS_4M.fd"
+FIRMWARE_WINDOWS = 20
 
 INIT = """#!/bin/sh
 export PATH=/bin
@@ -47,12 +54,38 @@ def initramfs(scratch):
     return path
 
 
+def ovmf(host, smm):
+    """QEMU's arguments for OVMF in two flash chips, which are left as they are."""
+    code, variables = host.put(OVMF.format(".secboot" if smm else "")), host.put(VARIABLES)
+    secure = ["-global", "driver=cfi.pflash01,property=secure,value=on"] if smm else []
+    return [*secure, "-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={code}",
+            "-drive", f"if=pflash,unit=1,format=raw,snapshot=on,file={variables}"]
+
+
+def switch_in_firmware(guest, switcher):
+    """From its first instructions on until it starts the kernel."""
+    for number in range(FIRMWARE_WINDOWS):
+        try:
+            switcher.there_and_back(f"OVMF, {number + 1}")
+        except QMPError as refusal:
+            # It may stay in SMM for longer than a switch waits.
+            if "System Management Mode" not in str(refusal):
+                raise
+            say(str(refusal))
+        time.sleep(switcher.window / 2)
+        if "EFI stub" in guest.machine.serial.text():
+            break
+    if guest.machine.accel() == "tcg":
+        switcher.to("kvm", "OVMF")
+    guest.expect("EFI stub", 120)
+
+
 def test(args):
     vmlinuz, _, release = rigtree.kernel()
     with tempfile.TemporaryDirectory() as scratch, \
             a_host(args.local, args.deadline) as host:
         initrd = initramfs(Path(scratch))
-        command = [*machine_arguments(args),
+        command = [*machine_arguments(args), *(ovmf(host, "smm=on" in args.machine) if args.efi else []),
                    "-kernel", host.put(os.fspath(vmlinuz)),
                    "-initrd", host.put(os.fspath(initrd)),
                    "-append", "console=ttyS0 loglevel=6 mitigations=off panic=-1"]
@@ -61,6 +94,8 @@ def test(args):
             guest = Guest(machine, pace(host))
             switcher = Switcher(machine, args.accel.startswith("switch"))
             with RoundTrips(machine, args.roundtrip):
+                if args.efi:
+                    switch_in_firmware(guest, switcher)
                 guest.wait_phase("kernel", 60)
                 switcher.there_and_back("early kernel")
                 guest.expect(r"Key type|Run /init|integrity", 90)
@@ -92,6 +127,8 @@ def test(args):
 def main():
     parser = arguments(__doc__)
     parser.set_defaults(smp=2)
+    parser.add_argument("--efi", action="store_true", help="boot by OVMF; with --machine "
+                        "q35,smm=on by one that uses SMM")
     parser.add_argument("--pairs", type=int, default=4, help="windows under load")
     parser.add_argument("--deadline", type=seconds, default=400, help="seconds for it all")
     args = parser.parse_args()
