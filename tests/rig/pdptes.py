@@ -15,7 +15,7 @@ from vas.testing import Payload, expect_equal, run_test, switch_must_wait
 
 
 def pdptes(deadline):
-    module, option = {"amd": ("kvm_amd", "npt"), "intel": ("kvm_intel", "ept")}[kind().cpu]
+    module, option = {"amd": ("kvm_amd", "npt"), "intel": ("kvm_intel", "ept")}[kind().vendor]
     with a_host(False, deadline, cmdline=f"{module}.{option}=0") as host:
         expect_equal("nested paging", "N",
                      host.read(f"/sys/module/{module}/parameters/{option}").strip())

@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 
-from vas import debs, image, paths, rigintel, rigtree
+from vas import debs, image, paths, rigbochs, rigtree
 
 # How much longer each test may take with --long.
 LONG_TIMES = 5
@@ -101,7 +101,7 @@ def prepare_rigs(tiers):
         if "rig" in tiers:
             rigtree.kernel()
         if "intel" in tiers:
-            rigintel.prepare()
+            rigbochs.prepare()
         image.image_path()
     except (debs.DebError, image.ImageError, rigtree.RigError) as error:
         print(f"check: {error}", file=sys.stderr)

@@ -141,7 +141,7 @@ def demo(args, say):
         say("running on this machine's KVM")
         with LocalHost() as host:
             return run(host, args.smp, args.pairs, say)
-    say(f"running in the rig, on a kvm-{kind().cpu} made by emulation, since " +
+    say(f"running in the rig, on a kvm-{kind().vendor} made by emulation, since " +
         ("--rig says so" if usable else why))
     with boot_rig(disks=[disk], deadline=1200) as rig:
         say(f"the rig is up after {rig.boot_seconds:.0f} s")

@@ -15,7 +15,7 @@ from vas import check, debs, hostfacts, image, kvmprobe, oracle, paths, soakdebi
 from vas.host import HostError, LocalHost
 from vas.machine import Machine, MachineError
 from vas.qmp import QMPError, QMPLost
-from vas.rig import RigHost, boot_rig
+from vas.rig import KINDS, RigHost, boot_rig, kind
 from vas.rigbase import end_in_order
 from vas.rigtree import RigError
 from vas.soak import soak
@@ -221,7 +221,7 @@ def report(args):
 
     with contextlib.ExitStack() as stack:
         if args.cpu:
-            say(f"booting a host with kvm-{args.cpu} in emulation")
+            say(f"booting a host with kvm-{kind(args.cpu).vendor} in emulation")
             disks = [] if args.quick else [soakdebian.disk()]
             rig = stack.enter_context(boot_rig(cpu=args.cpu, kernel=args.kernel, disks=disks,
                                                deadline=3600))
@@ -248,7 +248,7 @@ def main(argv):
     parser.add_argument("--json", metavar="FILE", type=paths.output_file,
                         help="write the whole report to FILE, too")
     parser.add_argument("--quick", action="store_true", help="without Debian i386")
-    parser.add_argument("--cpu", choices=["amd", "intel"],
+    parser.add_argument("--cpu", choices=list(KINDS),
                         help="examine a kvm-amd or kvm-intel on an emulated host, see ./vas rig")
     parser.add_argument("--kernel", metavar="SUITE", help="with --cpu: that Debian suite's kernel")
     args = parser.parse_args(argv)

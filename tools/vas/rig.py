@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
 A real kvm-amd or kvm-intel on any machine, in a host that is emulated: by our QEMU, which has AMD-V
-(rigamd.py), or by Bochs, which has VMX (rigintel.py).
+(rigamd.py), or by Bochs, which has VMX, and SVM as well (rigbochs.py).
 
 "./vas rig -- COMMAND" runs a command in it.  A Rig (rigbase.py) is booted once and used many times;
 RigHost lets a Machine (machine.py) start its QEMU in there.
@@ -16,12 +16,12 @@ from vas import debs, paths
 from vas.rigagent import RigHost
 from vas.rigamd import AmdRig
 from vas.rigbase import Rig, end_in_order
-from vas.rigintel import IntelRig
+from vas.rigbochs import BochsAmdRig, IntelRig
 from vas.rigtree import RigError
 
 __all__ = ["Rig", "RigError", "RigHost", "boot_rig", "end_in_order", "kind", "suite"]
 
-KINDS = {rig.cpu: rig for rig in (AmdRig, IntelRig)}
+KINDS = {rig.cpu: rig for rig in (AmdRig, IntelRig, BochsAmdRig)}
 # Debian releases whose kernels a rig can have: 6.1, 6.12, 7.2.
 SUITES = ("bookworm", "trixie", "sid")
 
@@ -35,7 +35,7 @@ def _chosen(given, variable, choices):
 
 
 def kind(cpu=None):
-    """The class of rig for @cpu, "amd" or "intel"; if not given, $VAS_RIG_CPU or AMD."""
+    """The class of rig for @cpu, a key of KINDS; if not given, $VAS_RIG_CPU, or "amd"."""
     return KINDS[_chosen(cpu, "VAS_RIG_CPU", list(KINDS))]
 
 
@@ -44,26 +44,33 @@ def suite(kernel=None):
     return _chosen(kernel, "VAS_RIG_KERNEL", SUITES)
 
 
-def boot_rig(cpu=None, kernel=None, kvm=None, **options):
+def boot_rig(cpu=None, kernel=None, kvm=None, model=None, **options):
     """
     Boot a rig.  @cpu and @kernel: see above.  @kvm: a list of parameters of its KVM; if not given,
-    the words of $VAS_RIG_KVM.  @options: the others of Rig's.
+    the words of $VAS_RIG_KVM.  @model: its processor, by the emulator's name; if not given,
+    $VAS_RIG_MODEL, or the usual.  @options: the others of Rig's.
     """
     if kvm is None:
         kvm = os.environ.get("VAS_RIG_KVM", "").split()
-    return kind(cpu)(suite=suite(kernel), kvm=kvm, **options)
+    return kind(cpu)(suite=suite(kernel), kvm=kvm,
+                     model=model or os.environ.get("VAS_RIG_MODEL"), **options)
 
 
 def main():
     parser = argparse.ArgumentParser(
         prog="vas rig", description="Run COMMAND where /dev/kvm is a real kvm-amd, on a host with "
-        "AMD-V that our QEMU emulates, or a real kvm-intel, on a host with VMX that Bochs emulates.  "
+        "AMD-V that our QEMU or Bochs emulates, or a real kvm-intel, on a host with VMX that Bochs emulates.  "
         "Its output and exit status are handed back.  Our QEMU's binaries are there under the path "
         "that they have here, and busybox.",
         epilog="About 35 seconds to boot, 80 with --cpu intel.  Times measured inside say nothing "
         "about hardware.")
     parser.add_argument("--cpu", choices=list(KINDS),
-                        help="the vendor of its CPU ($VAS_RIG_CPU, or amd)")
+                        help="the kind of rig: amd has a kvm-amd in our QEMU, intel a kvm-intel in Bochs, "
+                        "amd-bochs a kvm-amd in Bochs ($VAS_RIG_CPU, or amd)")
+    parser.add_argument("--model", metavar="NAME",
+                        help="its processor, as the emulator's cpu option names it: QEMU's "
+                        "-cpu, such as EPYC,+svm, or Bochs's cpu: model=, such as corei3_cnl "
+                        "($VAS_RIG_MODEL, or the usual)")
     parser.add_argument("--kernel", choices=SUITES,
                         help="the Debian release of its kernel: bookworm has 6.1, trixie 6.12, sid a "
                         "newer one ($VAS_RIG_KERNEL, or bookworm)")
@@ -78,7 +85,7 @@ def main():
     parser.add_argument("--get", action="append", default=[], metavar="FILE",
                         help="a file that COMMAND leaves, to be copied here")
     parser.add_argument("--disk", action="append", default=[], metavar="IMAGE",
-                        help="an image to be seen as /dev/vda, /dev/vdb… (sda with --cpu intel); never "
+                        help="an image to be seen as /dev/vda, /dev/vdb… (sda in Bochs); never "
                         "written to")
     parser.add_argument("--timeout", type=paths.positive, default=900, metavar="S",
                         help="seconds until all ends (900)")
@@ -97,8 +104,8 @@ def main():
         for file in [*files, *args.disk]:
             if not os.path.exists(file):
                 raise RigError(f"{file} is not there")
-        with boot_rig(args.cpu, args.kernel, args.kvm, smp=args.smp, mem=args.mem, files=files,
-                      disks=args.disk, deadline=args.timeout, cmdline=args.append) as rig:
+        with boot_rig(args.cpu, args.kernel, args.kvm, args.model, smp=args.smp, mem=args.mem,
+                      files=files, disks=args.disk, deadline=args.timeout, cmdline=args.append) as rig:
             print(f"rig: up after {rig.boot_seconds:.0f} s", file=sys.stderr)
             here = shlex.quote(os.getcwd())
             status, _ = rig.run(f"mkdir -p {here}; cd {here} && exec {shlex.join(command)}",

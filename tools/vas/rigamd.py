@@ -26,6 +26,8 @@ class AmdRig(Rig):
     """With two CPUs it hangs now and then (docs/testing.rst)."""
 
     cpu = "amd"
+    vendor = "amd"
+    usual_model = "EPYC,+svm,+npt,+umip,+pku"
     emulator = "QEMU"
     kernel_package = "linux-image-cloud-amd64"
     # halt_poll_ns: a host CPU that polls takes time from those that work.
@@ -39,7 +41,7 @@ class AmdRig(Rig):
     def _launch(self, smp, mem, cmdline):
         qmp = self.directory / "qmp"
         argv = [outer_qemu(), "-accel", "tcg,thread=multi,tb-size=512",
-                "-M", "q35,vmport=off", "-cpu", "EPYC,+svm,+npt,+umip,+pku",
+                "-M", "q35,vmport=off", "-cpu", self.model,
                 "-smp", str(smp), "-m", str(mem), "-nodefaults", "-no-user-config",
                 "-display", "none", "-no-reboot",
                 "-kernel", str(self._vmlinuz), "-initrd", str(self.directory / "initrd"),

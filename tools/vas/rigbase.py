@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
 What all rigs have in common: an emulated host that is booted once and used many times.  How it is
-emulated is for a subclass (rigamd.py, rigintel.py) to say.
+emulated is for a subclass (rigamd.py, rigbochs.py) to say.
 """
 
 import os
@@ -47,11 +47,16 @@ class Rig:
     images that the host sees as disks, for what is too big to copy; they are never written to.
     @deadline: seconds after which all ends, whatever happens.  @cmdline: more for its kernel's
     command line.  @suite: the Debian release that its kernel is from.  @kvm: parameters of
-    kvm-intel or kvm-amd, such as ["ept=0"].
+    kvm-intel or kvm-amd, such as ["ept=0"].  @model: its processor, by the emulator's name, or None
+    for the usual.
     """
 
-    #: "amd" or "intel", whose KVM it has
+    #: its name for --cpu
     cpu = None
+    #: "amd" or "intel", whose KVM it has
+    vendor = None
+    #: its processor, by the emulator's name
+    usual_model = None
     #: what emulates it, for messages
     emulator = None
     #: Debian's package of its kernel, and the modules to load, in this order, each after what it
@@ -68,8 +73,9 @@ class Rig:
     laps_divisor = 1
 
     def __init__(self, smp=1, mem=None, files=(), disks=(), deadline=900, cmdline="",
-                 suite=debs.SUITE, kvm=()):
+                 suite=debs.SUITE, kvm=(), model=None):
         self.disks = [os.path.abspath(d) for d in disks]
+        self.model = model or self.usual_model
         self.boot_seconds = None
         self.timed_out = False
         self._process = None
@@ -80,7 +86,7 @@ class Rig:
         self.console = Path(paths.LOGS) / f"rig-{os.getpid()}-{time.time_ns() // 1000000}.log"
         self._output = self.console.with_suffix(".output")
         cmdline = " ".join([CMDLINE, f"vas.root={self.disk(len(self.disks))}",
-                            *(f"kvm_{self.cpu}.{option}" for option in kvm), cmdline]).strip()
+                            *(f"kvm_{self.vendor}.{option}" for option in kvm), cmdline]).strip()
         expect_slowness(self.slowness)
         try:
             self._prepare(files, suite)

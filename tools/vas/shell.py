@@ -95,7 +95,7 @@ def main():
             with LocalHost() as host:
                 boot(host, args.accel, args)
             return
-        print(f"shell: in the rig, on a kvm-{kind().cpu} made by emulation, since " +
+        print(f"shell: in the rig, on a kvm-{kind().vendor} made by emulation, since " +
               ("--rig says so" if usable else why), file=sys.stderr)
         with boot_rig(disks=[disk], deadline=24 * 3600) as rig:
             boot(RigHost(rig), args.accel, args)

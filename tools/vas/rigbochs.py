@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
-The Intel rig: Bochs emulates a host with VMX and EPT, on which kvm-intel is real.  TCG has no VMX.
+The rigs that Bochs emulates: a host with VMX and EPT, on which kvm-intel is real, as TCG has no VMX;
+and one with SVM, a second opinion on kvm-amd.
 
 Bochs boots from an ISO image, has IDE disks and an e1000 network interface, whose user-mode network
 forwards a port of this machine to the rig's agent.
 """
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -18,7 +20,7 @@ from vas.bochs import bochs
 from vas.rigbase import Rig
 from vas.rigtree import RigError, kernel
 
-# Files of the packages in tools/packages/intel.list.
+# Files of the packages in tools/packages/bochs.list.
 ISOLINUX = Path("/usr/lib/ISOLINUX/isolinux.bin")
 LDLINUX = Path("/usr/lib/syslinux/modules/bios/ldlinux.c32")
 BIOS = Path("/usr/share/bochs/BIOS-bochs-latest")
@@ -30,6 +32,7 @@ CYLINDER = 16 * 63 * 512
 PLACES = ("ata0-master", "ata0-slave", "ata1-slave")
 MAC = "52:54:00:12:34:56"
 
+IPS = 100000000
 # ips: instructions a second, and the TSC's frequency; the emulated time is as fast as this machine's
 # at most, and slower where it does not reach that.
 CONFIGURATION = """\
@@ -37,7 +40,7 @@ display_library: nogui
 romimage: file={bios}
 vgaromimage: file={vga_bios}
 memory: guest={mem}, host={mem}
-cpu: model=corei7_haswell_4770, count={smp}, ips=100000000, reset_on_triple_fault=0, ignore_bad_msrs=1
+cpu: model={model}, count={smp}, ips={ips}, reset_on_triple_fault=0, ignore_bad_msrs=1
 clock: sync=slowdown, rtc_sync=0, time0=utc
 pci: enabled=1, chipset=i440fx, slot1=e1000
 e1000: enabled=1, mac={mac}, ethmod=slirp, ethdev={directory}, script={directory}/slirp.conf
@@ -72,7 +75,7 @@ LABEL rig
 def prepare():
     """Fetch and build what takes long: Bochs and the kernel."""
     bochs()
-    kernel(IntelRig.kernel_package)
+    kernel(BochsRig.kernel_package)
 
 
 def reserved_port():
@@ -86,23 +89,26 @@ def reserved_port():
     return sock
 
 
-class IntelRig(Rig):
-    """An Intel Core i7-4770 (Haswell) with EPT, VPID and unrestricted guest."""
+class BochsRig(Rig):
+    """What differs between the vendors is for a subclass to say."""
 
-    cpu = "intel"
     emulator = "Bochs"
     # The cloud kernel lacks the drivers.
     kernel_package = "linux-image-amd64"
-    modules = ("kvm halt_poll_ns=0", "kvm-intel", "crc32c_generic", "ata_piix", "sd_mod", "ext4",
-               "e1000")
     boot_timeout = 600
     disk_prefix = "sd"
+    # A processor that says its TSC's frequency (CPUID 15h) says another than Bochs has.
+    cmdline = f"console=ttyS0,115200 nomodeset noresume tsc_early_khz={IPS // 1000}"
     slowness = 6
     laps_divisor = 8
 
     def __init__(self, *arguments, **keywords):
         self._reserved = None
         super().__init__(*arguments, **keywords)
+
+    @staticmethod
+    def _modules(kvm):
+        return ("kvm halt_poll_ns=0", kvm, "crc32c_generic", "ata_piix", "sd_mod", "ext4", "e1000")
 
     def _prepare(self, files, suite):
         if len(self.disks) >= len(PLACES):
@@ -141,9 +147,16 @@ class IntelRig(Rig):
         os.truncate(flat, -(-size // CYLINDER) * CYLINDER)
         return f"{PLACES[number]}: type=disk, path={flat}, mode=flat, cylinders=0"
 
+    def _check_model(self, program):
+        done = subprocess.run([program, "--help", "cpu"], check=False, capture_output=True, text=True)
+        known = re.findall(r"^\w+$", done.stdout + done.stderr, re.M)
+        if self.model not in known:
+            raise RigError(f"Bochs has no processor '{self.model}', but {', '.join(known)}")
+
     def _launch(self, smp, mem, cmdline):
         program = bochs(smp > 1)
-        self._boot_image(f"console=ttyS0,115200 nomodeset noresume {cmdline}")
+        self._check_model(program)
+        self._boot_image(f"{self.cmdline} {cmdline}")
         disks = [self._flat_disk(number, image) for number, image in
                  enumerate([*self.disks, self.directory / "files.raw"])]
         (self.directory / "files.raw").unlink()
@@ -154,6 +167,7 @@ class IntelRig(Rig):
         configuration = self.directory / "bochsrc"
         configuration.write_text(CONFIGURATION.format(
             bios=BIOS, vga_bios=VGA_BIOS, mem=mem, smp=smp, mac=MAC, directory=self.directory,
+            model=self.model, ips=IPS,
             disks="\n".join(disks), console=self.console, log=self._log))
         self._start([program, "-q", "-f", configuration])
 
@@ -170,3 +184,21 @@ class IntelRig(Rig):
         super().close()
         if self._reserved is not None:
             self._reserved.close()
+
+
+class IntelRig(BochsRig):
+    """A Core i7-4770 (Haswell) with EPT, VPID and unrestricted guest, if no other is asked for."""
+
+    cpu = "intel"
+    vendor = "intel"
+    usual_model = "corei7_haswell_4770"
+    modules = BochsRig._modules("kvm-intel")
+
+
+class BochsAmdRig(BochsRig):
+    """A Ryzen with SVM and nested paging."""
+
+    cpu = "amd-bochs"
+    vendor = "amd"
+    usual_model = "ryzen"
+    modules = BochsRig._modules("kvm-amd")
