@@ -158,7 +158,7 @@ static void check_halted(void)
     uint32_t before = sleeps;
 
     halts = true;
-    /* Once more than that, and a HLT ended for nothing. */
+    /* A further increment means that a HLT ended without an event. */
     verify("it halts", true, wait_for(&sleeps, before + 1));
     check_smi("to one that halts", AP_ID, 0);
     before = awake;

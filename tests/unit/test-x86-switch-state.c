@@ -360,7 +360,7 @@ static void print_rst(void)
         cell("  -", c->reason);
     }
     header("Canonical forms of a vCPU in TCG, for the round trip from there",
-           "fields of CPUX86State", "reason", NULL);
+           "fields", "reason", NULL);
     for (int i = 0; i < x86_tcg_form_count; i++) {
         cell("* -", x86_tcg_forms[i].fields);
         cell("  -", x86_tcg_forms[i].reason);

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
-Bochs, the emulator of the Intel rig: Debian's source of it, built once and kept in the cache.
+Bochs, the emulator of two rigs: Debian's source of it, built once and kept in the cache.
 
 Debian's own binaries are no help: that of Debian 12 is too old (its VM exits save a pending #DB that
 there is not), and all of them have a debugger and several processors, which make them slow.
@@ -30,7 +30,7 @@ FLAGS = ("--with-nogui --enable-cpu-level=6 --enable-x86-64 --enable-vmx=2 --ena
 # Bochs can't have both.
 ONE_CPU, MORE_CPUS = "--enable-handlers-chaining", "--enable-smp"
 COMPILER_FLAGS = "-O3 -fno-plt"
-# What its VMX gets wrong, mended.
+# What its VMX and SVM get wrong, mended.
 PATCHES = sorted((Path(__file__).resolve().parents[2] / "rig/bochs").glob("*.patch"))
 
 
@@ -65,7 +65,7 @@ def _tarball(folder):
                 continue
             # Complete, or not there at all.
             return path.rename(folder / path.name)
-    raise RigError("Bochs, which emulates the Intel rig, can't be had: " + "; ".join(complaints)
+    raise RigError("Bochs, which emulates the rig, can't be had: " + "; ".join(complaints)
                    + f".  Try again later, or put bochs_{VERSION}*.orig.tar.xz into {folder}")
 
 
@@ -75,7 +75,7 @@ def _run(command, folder, log, what, environment=None):
                                 stdin=subprocess.DEVNULL, stdout=output,
                                 stderr=subprocess.STDOUT).returncode
     if status:
-        raise RigError(f"{what} failed, see {log}; './vas rig --cpu intel' tries it again")
+        raise RigError(f"{what} failed, see {log}; the next run tries it again")
 
 
 def _build(tarball, target, smp):

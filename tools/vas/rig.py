@@ -62,7 +62,7 @@ def main():
         "AMD-V that our QEMU or Bochs emulates, or a real kvm-intel, on a host with VMX that Bochs emulates.  "
         "Its output and exit status are handed back.  Our QEMU's binaries are there under the path "
         "that they have here, and busybox.",
-        epilog="About 35 seconds to boot, 80 with --cpu intel.  Times measured inside say nothing "
+        epilog="About 35 seconds to boot, 80 in Bochs.  Times measured inside say nothing "
         "about hardware.")
     parser.add_argument("--cpu", choices=list(KINDS),
                         help="the kind of rig: amd has a kvm-amd in our QEMU, intel a kvm-intel in Bochs, "

@@ -97,8 +97,8 @@ class BochsRig(Rig):
     kernel_package = "linux-image-amd64"
     boot_timeout = 600
     disk_prefix = "sd"
-    # A processor that says its TSC's frequency (CPUID 15h) says another than Bochs has.
-    cmdline = f"console=ttyS0,115200 nomodeset noresume tsc_early_khz={IPS // 1000}"
+    # CPUID 15h of newer models tells another TSC frequency than Bochs's.
+    console_options = f"console=ttyS0,115200 nomodeset noresume tsc_early_khz={IPS // 1000}"
     slowness = 6
     laps_divisor = 8
 
@@ -112,11 +112,11 @@ class BochsRig(Rig):
 
     def _prepare(self, files, suite):
         if len(self.disks) >= len(PLACES):
-            raise RigError(f"the Intel rig has places for {len(PLACES) - 1} disks, not for "
+            raise RigError(f"a rig in Bochs has places for {len(PLACES) - 1} disks, not for "
                            f"{len(self.disks)}")
         for file in (ISOLINUX, LDLINUX, BIOS, VGA_BIOS):
             if not file.exists():
-                raise RigError(f"{file} is missing: './vas rig --cpu intel' installs its package")
+                raise RigError(f"{file} is missing: './vas rig --cpu {self.cpu}' installs its package")
         super()._prepare(files, suite)
 
     def _boot_image(self, cmdline):
@@ -156,7 +156,7 @@ class BochsRig(Rig):
     def _launch(self, smp, mem, cmdline):
         program = bochs(smp > 1)
         self._check_model(program)
-        self._boot_image(f"{self.cmdline} {cmdline}")
+        self._boot_image(f"{self.console_options} {cmdline}")
         disks = [self._flat_disk(number, image) for number, image in
                  enumerate([*self.disks, self.directory / "files.raw"])]
         (self.directory / "files.raw").unlink()

@@ -28,9 +28,9 @@ static void fill(X86KVMState *s, const X86StateField *f)
 }
 
 /*
- * No other value than these is legal in every vCPU.  A pending NMI ends a HLT
- * in Linux since 6.4, even if it is taken back (KVM_REQ_NMI); with vNMI
- * (kvm_amd.vnmi) KVM does not take it back.
+ * No other value than these is legal in every vCPU.  Since Linux 6.4 a pending
+ * NMI ends a HLT even if the next KVM_SET_VCPU_EVENTS has none (KVM_REQ_NMI);
+ * with vNMI (kvm_amd.vnmi) KVM does not take it back at all.
  */
 static void poison_what_depends(X86KVMState *s, unsigned part, bool runs)
 {

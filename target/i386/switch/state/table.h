@@ -141,7 +141,8 @@ void x86_state_canonicalise(X86KVMState *s, X86StateScope scope);
 
 /*
  * The same for a copy of a vCPU in TCG, of which the description of QEMU's
- * migration stream (vmstate_x86_cpu) says what there is to compare.
+ * migration stream (vmstate_x86_cpu, vmstate_cpu_common) says what there is to
+ * compare.
  */
 typedef struct X86TCGForm {
     const char *fields;

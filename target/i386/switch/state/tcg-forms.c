@@ -1,5 +1,5 @@
 /*
- * Canonical forms of CPUX86State: what means the same to a guest in TCG
+ * Canonical forms of a vCPU in TCG: what means the same to its guest
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -11,7 +11,7 @@
 
 static void lapic_requests(X86CPU *cpu)
 {
-    cpu->parent_obj.interrupt_request &=
+    env_cpu(&cpu->env)->interrupt_request &=
         ~(CPU_INTERRUPT_POLL | CPU_INTERRUPT_HARD);
 }
 
@@ -41,7 +41,7 @@ static void fields_of_kvm(X86CPU *cpu)
 
 static void error_code_without_an_event(X86CPU *cpu)
 {
-    if (cpu->parent_obj.exception_index < 0) {
+    if (env_cpu(&cpu->env)->exception_index < 0) {
         cpu->env.has_error_code = 0;
     }
 }
@@ -92,7 +92,7 @@ static void task_register(X86CPU *cpu)
 }
 
 const X86TCGForm x86_tcg_forms[] = {
-    { "interrupt_request", lapic_requests,
+    { "CPUState.interrupt_request", lapic_requests,
       "POLL has the vCPU look at its LAPIC, from which HARD follows" },
     { "hflags", stack_size_in_64_bit_mode,
       "x86_update_hflags() sets SS32 in 64-bit mode, where it means nothing" },
@@ -112,7 +112,7 @@ const X86TCGForm x86_tcg_forms[] = {
       "a segment that was null in protected mode is usable in real mode"
       " (C12)" },
     { "ldt", null_ldt,
-      "there is none, whatever a null selector has left in the cache" },
+      "a null selector means no LDT: what it left in the cache means nothing" },
     { "tr.flags", task_register,
       "it may be busy or not, and after INIT AMD's KVM has a 16-bit TSS in"
       " long mode (C4, C12)" },
