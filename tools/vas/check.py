@@ -16,6 +16,8 @@ from vas import debs, image, paths, rigbochs, rigtree
 
 # How much longer each test may take with --long.
 LONG_TIMES = 5
+# How many are named at the end of a run.
+SLOWEST = 10
 
 # Of those tests that may run at the same time, each may have a rig: its memory, in bytes.
 RIG_MEMORY = 3 << 30
@@ -143,6 +145,14 @@ def _why(output):
     return ([line for line in lines if line.startswith("FAIL: ")] or lines)[-1]
 
 
+def print_slowest(entries):
+    """Where the time went, and how long all would have taken one after the other."""
+    print(f"the {SLOWEST} slowest of {len(entries)} tests, which took "
+          f"{sum(e['duration'] for e in entries) / 60:.0f} min in all:")
+    for entry in sorted(entries, key=lambda e: e["duration"], reverse=True)[:SLOWEST]:
+        print(f"  {entry['duration']:5.0f} s  {_name(entry)}")
+
+
 def summarize(entries):
     """Print what came out; returns whether nothing failed."""
     passed = [e for e in entries if e["result"] in ("OK", "EXPECTEDFAIL")]
@@ -167,6 +177,8 @@ def summarize(entries):
         print(f"SKIPPED {name}: {reason or 'no reason given, which counts as failed'}")
     failed += [name for name, reason in lines if not reason]
     lines = [line for line in lines if line[1]]
+    if len(entries) > SLOWEST:
+        print_slowest(entries)
     print(f"{len(passed)} passed, {len(failed)} failed, {len(lines)} skipped")
     return not failed
 
