@@ -60,7 +60,7 @@ struct SwitchState {
     /* All below: BQL. */
     SwitchableAccel active;
     bool in_progress;
-    bool passing;               /* refused for what the guest leaves itself */
+    bool retryable;             /* the last refusal is transient */
     bool ending;                /* QEMU has left its main loop */
     int breakpoints;            /* a debugger's, of any kind */
     uint64_t switches;
@@ -107,8 +107,10 @@ AccelSwitchInfo *coroutine_fn accel_switch_to_co(SwitchableAccel to,
                                                  bool by_guest, Error **errp);
 
 /**
- * accel_switch_to_blocking: the same for who is no coroutine; the main loop
- * stands still, vCPUs run on
+ * accel_switch_to_blocking: like accel_switch_to_co(), for callers that are no
+ * coroutine
+ *
+ * Blocks the main loop while the switch waits; vCPUs run on.
  */
 AccelSwitchInfo *accel_switch_to_blocking(SwitchableAccel to, Error **errp);
 
@@ -174,11 +176,19 @@ char *switch_arch_explain_refusal(int cpu_index);
 /* What the manuals call MSR @index; NULL if QEMU never puts it. */
 const char *switch_arch_msr_name(uint32_t index);
 
+/* Can these vCPUs be switched as they stand? */
+typedef enum SwitchVerdict {
+    SWITCH_POSSIBLE,
+    SWITCH_NOT_NOW,             /* when they have run on (SMM, A20…) */
+    SWITCH_REFUSED,
+} SwitchVerdict;
+
 /*
- * Can these vCPUs be switched as they stand (SMM, A20…)?  If they can't,
- * *@passing says whether that ends by itself when they run on.
+ * Ask that of all vCPUs.  They are paused; BQL held.  Sets @errp unless the
+ * switch is possible.
  */
-bool switch_arch_check(bool *passing, Error **errp);
+SwitchVerdict switch_arch_check(Error **errp);
+
 /*
  * Called by a vCPU's thread, BQL held, when the vCPU has left KVM and is going
  * to pause: have KVM finish what it began.  Lets the BQL go.  Returns an EXCP_

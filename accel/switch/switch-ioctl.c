@@ -197,7 +197,7 @@ bool switch_ioctl_unwatch(Error **errp)
         const char *name = switch_arch_msr_name(first_failure.msr);
 
         value = g_strdup_printf(" of %s (MSR 0x%" PRIx32 ")",
-                                name ?: "a nameless register",
+                                name ?: "a register without a name",
                                 first_failure.msr);
     }
     error_setg(errp, "%s%s%s: %s%s%s", vcpu ?: "",

@@ -82,11 +82,19 @@ static bool switch_watched(bool (*step)(Error **errp), SwitchableAccel to,
     switch_ioctl_watch(to);
     ok = step(&err);
     if (!switch_ioctl_unwatch(errp)) {
-        switch_state->passing = false;
+        switch_state->retryable = false;
         return false;
     }
     error_propagate(errp, g_steal_pointer(&err));
     return ok;
+}
+
+static bool switch_check_vcpus(Error **errp)
+{
+    SwitchVerdict verdict = switch_arch_check(errp);
+
+    switch_state->retryable = verdict == SWITCH_NOT_NOW;
+    return verdict == SWITCH_POSSIBLE;
 }
 
 static bool switch_to_tcg(AccelSwitchPhases *ph, Error **errp)
@@ -106,7 +114,7 @@ static bool switch_to_tcg(AccelSwitchPhases *ph, Error **errp)
     }
     ph->export_ns = switch_lap(&mark);
     trace_accel_switch_exported(ph->export_ns);
-    if (!switch_arch_check(&switch_state->passing, errp)) {
+    if (!switch_check_vcpus(errp)) {
         switch_arch_abandon_export();
         return false;
     }
@@ -126,7 +134,7 @@ static bool switch_to_kvm(AccelSwitchPhases *ph, Error **errp)
 {
     int64_t mark = get_clock();
 
-    if (!switch_arch_check(&switch_state->passing, errp)) {
+    if (!switch_check_vcpus(errp)) {
         return false;
     }
     ph->export_ns = switch_lap(&mark);
@@ -199,7 +207,7 @@ AccelSwitchInfo *switch_transact(SwitchableAccel to, Error **errp)
     trace_accel_switch_begin(SwitchableAccel_str(info->from),
                              SwitchableAccel_str(to));
     switch_state->in_progress = true;
-    switch_state->passing = false;
+    switch_state->retryable = false;
     start = mark = get_clock();
 
     pause_all_vcpus();
@@ -229,7 +237,7 @@ AccelSwitchInfo *accel_switch_to(SwitchableAccel to, bool by_guest,
     AccelSwitchInfo *info;
 
     if (accel_switch_configured()) {
-        switch_state->passing = false;
+        switch_state->retryable = false;
         if (!switch_state->in_progress && switch_state->active == to) {
             return switch_new_info(to);
         }
@@ -244,7 +252,7 @@ AccelSwitchInfo *accel_switch_to(SwitchableAccel to, bool by_guest,
 /* After a refusal: is it one that ends by itself? */
 static bool switch_may_wait(int64_t deadline)
 {
-    return accel_switch_configured() && switch_state->passing &&
+    return accel_switch_configured() && switch_state->retryable &&
            runstate_is_running() && get_clock() < deadline;
 }
 

@@ -137,7 +137,7 @@ static void accel_switch_port_write(void *opaque, hwaddr addr, uint64_t value,
     if (s->cpu || !current_cpu) {
         accel_switch_port_report(s, s->cpu
             ? "can't switch: a switch is already in progress"
-            : "can't switch: it is not a vCPU that asks");
+            : "can't switch: only a vCPU can ask for a switch by this port");
         s->refused = true;
         return;
     }

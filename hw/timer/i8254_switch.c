@@ -22,10 +22,10 @@
 /* A guest that masks it for so long does not count its ticks. */
 #define MASKED_NS       NANOSECONDS_PER_SECOND
 
-/* The one whose tick waits, which may have been set anew since. */
-static PITChannelState *waiting;
-/* Since when, with none acknowledged, or 0; QEMU_CLOCK_VIRTUAL. */
-static int64_t masked_since;
+/* The channel whose tick is deferred; the guest may have reprogrammed it. */
+static PITChannelState *deferred_channel;
+/* No tick was acknowledged since; QEMU_CLOCK_VIRTUAL.  0: IRQ 0 is unmasked. */
+static int64_t irq0_masked_since_ns;
 
 /* Nobody acknowledges what the IOAPIC makes of an edge. */
 static bool ioapic_takes_pit(void)
@@ -42,14 +42,14 @@ static bool ioapic_takes_pit(void)
 static bool masked_for_long(int64_t now)
 {
     if (!(isa_pic->imr & BIT(IRQ_PIT))) {
-        masked_since = 0;
+        irq0_masked_since_ns = 0;
         return false;
     }
     /* A snapshot's load sets the clock back. */
-    if (!masked_since || masked_since > now) {
-        masked_since = now;
+    if (!irq0_masked_since_ns || irq0_masked_since_ns > now) {
+        irq0_masked_since_ns = now;
     }
-    return now - masked_since >= MASKED_NS;
+    return now - irq0_masked_since_ns >= MASKED_NS;
 }
 
 bool accel_switch_pit_waits(PITChannelState *s)
@@ -68,7 +68,7 @@ bool accel_switch_pit_waits(PITChannelState *s)
     if (!(isa_pic->irr & BIT(IRQ_PIT))) {
         return false;
     }
-    waiting = s;
+    deferred_channel = s;
     /* The guest may take it from the IOAPIC by then, or mask it for long. */
     timer_mod(s->irq_timer,
               now + muldiv64(s->count, NANOSECONDS_PER_SECOND, PIT_FREQ));
@@ -77,13 +77,13 @@ bool accel_switch_pit_waits(PITChannelState *s)
 
 void accel_switch_pic_acknowledged(PICCommonState *pic, int irq)
 {
-    PITChannelState *s = waiting;
+    PITChannelState *s = deferred_channel;
 
     if (pic != isa_pic || irq != IRQ_PIT) {
         return;
     }
-    waiting = NULL;
-    masked_since = 0;
+    deferred_channel = NULL;
+    irq0_masked_since_ns = 0;
     if (s && s->next_transition_time >= 0 &&
         s->next_transition_time <= qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL)) {
         timer_mod(s->irq_timer, s->next_transition_time);

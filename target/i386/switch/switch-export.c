@@ -33,77 +33,92 @@ bool x86_switch_pdptes_differ(CPUState *cs, uint64_t cr3, const uint64_t *held)
     return false;
 }
 
-bool switch_arch_check(bool *passing, Error **errp)
+/* False, and @errp says why, if running on would not change that. */
+static bool can_be_switched(CPUState *cs, Error **errp)
+{
+    CPUX86State *env = cpu_env(cs);
+
+    if (env->hflags & HF_GUEST_MASK || env->efer & MSR_EFER_SVME) {
+        error_setg(errp, "vCPU %d runs a nested guest, or can (EFER.SVME)",
+                   cs->cpu_index);
+        return false;
+    }
+    if ((x86_switch_lapic(X86_CPU(cs))->apicbase & MSR_IA32_APICBASE_BASE)
+        != APIC_DEFAULT_ADDRESS) {
+        /* KVM's goes there, QEMU's stays (E1) */
+        error_setg(errp, "vCPU %d has moved its local APIC (MSR"
+                   " IA32_APIC_BASE 0x%" PRIx64 ")", cs->cpu_index,
+                   (uint64_t)x86_switch_lapic(X86_CPU(cs))->apicbase);
+        return false;
+    }
+    if (!x86_switch_check_tsc(cs, errp) ||
+        !x86_switch_check_used_features(cs, errp)) {
+        return false;
+    }
+    return true;
+}
+
+/* The same for what ends when the vCPU runs on. */
+static bool can_be_switched_now(CPUState *cs, Error **errp)
+{
+    CPUX86State *env = cpu_env(cs);
+
+    if (env->hflags & HF_SMM_MASK) {
+        /* One accelerator's RSM cannot read the other's save area (F7) */
+        error_setg(errp, "vCPU %d is in System Management Mode, and must"
+                   " run on until it leaves it", cs->cpu_index);
+        return false;
+    }
+    if (env->a20_mask != ~0) {
+        /* KVM ignores the mask, TCG goes by it (C9) */
+        error_setg(errp, "vCPU %d has its A20 line masked, and must run"
+                   " on until it unmasks it", cs->cpu_index);
+        return false;
+    }
+    if (x86_kvm_has_vnmi() &&
+        (kvm_enabled() ? env->nmi_pending
+                       : cs->interrupt_request & CPU_INTERRUPT_NMI)) {
+        /*
+         * KVM would have it, too, when the vCPU comes back from TCG, or
+         * stays there because a switch to KVM has failed
+         */
+        error_setg(errp, "vCPU %d has an NMI pending, which this KVM"
+                   " (kvm_amd.vnmi=1) can't give back, and must run on"
+                   " until it is delivered", cs->cpu_index);
+        return false;
+    }
+    if (tcg_enabled() && cs->watchpoint_hit) {
+        /* A locked instruction's, done apart from other vCPUs (C8) */
+        error_setg(errp, "vCPU %d has met a watchpoint, and must run on"
+                   " until its debug exception", cs->cpu_index);
+        return false;
+    }
+    if (kvm_enabled() && env->pdptrs_valid &&
+        x86_switch_pdptes_differ(cs, env->cr[3], env->pdptrs)) {
+        /* TCG would go by those in memory at once (C11) */
+        error_setg(errp, "vCPU %d: the page directory pointers (PDPTEs) in"
+                   " memory differ from those that it has loaded; it must"
+                   " run on until it loads them", cs->cpu_index);
+        return false;
+    }
+    return true;
+}
+
+SwitchVerdict switch_arch_check(Error **errp)
 {
     CPUState *cs;
 
-    *passing = false;
     CPU_FOREACH(cs) {
-        CPUX86State *env = cpu_env(cs);
-
-        if (env->hflags & HF_GUEST_MASK || env->efer & MSR_EFER_SVME) {
-            error_setg(errp, "vCPU %d runs a nested guest, or can (EFER.SVME)",
-                       cs->cpu_index);
-            return false;
-        }
-        if ((x86_switch_lapic(X86_CPU(cs))->apicbase & MSR_IA32_APICBASE_BASE)
-            != APIC_DEFAULT_ADDRESS) {
-            /* KVM's goes there, QEMU's stays (E1) */
-            error_setg(errp, "vCPU %d has moved its local APIC (MSR"
-                       " IA32_APIC_BASE 0x%" PRIx64 ")", cs->cpu_index,
-                       (uint64_t)x86_switch_lapic(X86_CPU(cs))->apicbase);
-            return false;
-        }
-        if (!x86_switch_check_tsc(cs, errp) ||
-            !x86_switch_check_used_features(cs, errp)) {
-            return false;
+        if (!can_be_switched(cs, errp)) {
+            return SWITCH_REFUSED;
         }
     }
     CPU_FOREACH(cs) {
-        CPUX86State *env = cpu_env(cs);
-
-        *passing = true;
-        if (env->hflags & HF_SMM_MASK) {
-            /* One accelerator's RSM cannot read the other's save area (F7) */
-            error_setg(errp, "vCPU %d is in System Management Mode, and must"
-                       " run on until it leaves it", cs->cpu_index);
-            return false;
-        }
-        if (env->a20_mask != ~0) {
-            /* KVM ignores the mask, TCG goes by it (C9) */
-            error_setg(errp, "vCPU %d has its A20 line masked, and must run"
-                       " on until it unmasks it", cs->cpu_index);
-            return false;
-        }
-        if (x86_kvm_has_vnmi() &&
-            (kvm_enabled() ? env->nmi_pending
-                           : cs->interrupt_request & CPU_INTERRUPT_NMI)) {
-            /*
-             * KVM would have it, too, when the vCPU comes back from TCG, or
-             * stays there because a switch to KVM has failed
-             */
-            error_setg(errp, "vCPU %d has an NMI pending, which this KVM"
-                       " (kvm_amd.vnmi=1) can't give back, and must run on"
-                       " until it is delivered", cs->cpu_index);
-            return false;
-        }
-        if (tcg_enabled() && cs->watchpoint_hit) {
-            /* A locked instruction's, done apart from other vCPUs (C8) */
-            error_setg(errp, "vCPU %d has met a watchpoint, and must run on"
-                       " until its debug exception", cs->cpu_index);
-            return false;
-        }
-        if (kvm_enabled() && env->pdptrs_valid &&
-            x86_switch_pdptes_differ(cs, env->cr[3], env->pdptrs)) {
-            /* TCG would go by those in memory at once (C11) */
-            error_setg(errp, "vCPU %d has page directory pointers (PDPTEs)"
-                       " that are others in memory by now, and must run on"
-                       " until it loads them", cs->cpu_index);
-            return false;
+        if (!can_be_switched_now(cs, errp)) {
+            return SWITCH_NOT_NOW;
         }
     }
-    *passing = false;
-    return true;
+    return SWITCH_POSSIBLE;
 }
 
 /*

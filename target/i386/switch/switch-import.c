@@ -310,10 +310,10 @@ static int force_mmu_reset(CPUState *cs)
 }
 
 /*
- * Neither what no switch changes: the TSC's frequency, which a host that has
- * measured its own anew since the vCPU was made (the kernel's refined
- * calibration) refuses, or from then on corrects the TSC at each entry.  Nor
- * kvm-clock's MSRs, which x86_switch_import_kvmclock() puts.
+ * KVM_SET_TSC_KHZ is left out: no switch changes the TSC's frequency.  A host
+ * whose kernel has measured its own TSC again since the vCPU was made (refined
+ * calibration) would refuse the call, or adjust the TSC at each entry from then
+ * on.  kvm-clock's MSRs are left to x86_switch_import_kvmclock().
  */
 static int put_registers(CPUState *cs, Error **errp)
 {

@@ -80,8 +80,9 @@ static LapicTimer lapic_timer(uint32_t lvt, uint32_t initial_count)
 }
 
 /*
- * Whether the timer, which stood at @before, can not have expired since, if it
- * has not gone round: that is told by the time.
+ * True if @count proves that the timer has not expired since its count was
+ * @before.  A periodic timer that went all the way round looks the same: the
+ * caller excludes that by the time that passed.
  */
 static bool lapic_timer_ran_on(LapicTimer timer, uint32_t before,
                                uint32_t count)

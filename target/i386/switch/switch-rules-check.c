@@ -100,7 +100,7 @@ bool x86_switch_check_rules(CPUState *cs, Error **errp)
      * TCG takes a jump to where no code can be, and raises #GP when it fetches
      * from there: as the vCPU runs on.
      */
-    switch_state->passing = g_str_equal(rule->name, "rip-width");
+    switch_state->retryable = g_str_equal(rule->name, "rip-width");
     error_setg(errp, "vCPU %d: hardware would not run this state, %s",
                cs->cpu_index, text);
     return false;

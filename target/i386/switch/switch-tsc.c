@@ -140,9 +140,11 @@ int64_t x86_switch_tsc_base_at(const X86SwitchCPU *sc, const X86HostTSC *host)
  * vCPU's last entry to its next one, when it is set forward, at the least to
  * what it would be by the host's clock since it was last set, at the frequency
  * that the kernel believes it to have (kernel: kvm_arch_vcpu_load(),
- * kvm_guest_time_update()).  By what that differs from what TCG goes by, the
- * two clocks were read apart, by KVM or here; that must not add up from switch
- * to switch, so the offset stays if it is about the same.
+ * kvm_guest_time_update()).
+ *
+ * KVM and QEMU each sample two clocks one after the other.  Their sampling
+ * errors would accumulate over switches, so the old offset stays if the new one
+ * is within 20 ms.
  */
 static int x86_switch_export_tsc_offset(CPUState *cs, X86SwitchCPU *sc)
 {

@@ -25,14 +25,17 @@
 
 /* What a switch needs of a vCPU besides CPUX86State. */
 typedef struct X86SwitchCPU {
-    /* Guest TSC minus host TSC, or what that is by the clock, in ticks. */
+    /*
+     * Guest TSC minus host TSC, in ticks; if @tsc_by_clock, guest TSC minus
+     * the host's CLOCK_MONOTONIC_RAW in ticks.
+     */
     int64_t tsc_offset;
     bool tsc_by_clock;
     uint32_t tsc_khz;           /* as KVM was told; a stream's may differ */
     bool has_tsc_offset_attr;
-    /* KVM was given it, and nothing but the guest has set the TSC since. */
+    /* KVM was given the offset; since then only the guest has set the TSC. */
     bool tsc_offset_given;
-    /* What the guest may have read of its TSC under KVM; in TCG not less. */
+    /* Lower bound of the TSC in TCG: the guest may have read this in KVM. */
     uint64_t tsc_least;
 
     /* What CPUID answers in TCG: KVM's table, less what TCG lacks; constant. */
