@@ -15,7 +15,7 @@
 #include "qemu/main-loop.h"
 #include "qobject/qdict.h"
 #include "qemu/accel.h"
-#include "accel/switch/switch-internal.h"
+#include "accel/switch/internal.h"
 
 AccelSwitchInfo *coroutine_fn qmp_switch_accel(SwitchableAccel accel,
                                                Error **errp)

@@ -1,6 +1,6 @@
 /*
  * What a switch makes of a vCPU's registers, against tables: target/i386/
- * switch/switch-convert.c without KVM, TCG or a machine around it
+ * switch/convert.c without KVM, TCG or a machine around it
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -11,7 +11,7 @@
 #include "system/runstate.h"
 #include "target/i386/switch/x86-switch.h"
 
-/* What switch-convert.c calls, as far as its results show in the registers */
+/* What convert.c calls, as far as its results show in the registers */
 
 bool tcg_allowed = true;
 SwitchState *switch_state = &(SwitchState) {};

@@ -7,7 +7,7 @@
 #include "qemu/osdep.h"
 #include "qemu/bitops.h"
 #include "qemu/bswap.h"
-#include "target/i386/switch/switch-rules.h"
+#include "target/i386/switch/state/rules.h"
 #include "x86-switch-states.h"
 
 #define NON_CANONICAL 0x800000000000

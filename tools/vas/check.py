@@ -148,7 +148,7 @@ def _why(output):
 def print_slowest(entries):
     """Where the time went, and how long all would have taken one after the other."""
     print(f"the {SLOWEST} slowest of {len(entries)} tests, which took "
-          f"{sum(e['duration'] for e in entries) / 60:.0f} min in all:")
+          f"{sum(e['duration'] for e in entries) / 60:.1f} min in all:")
     for entry in sorted(entries, key=lambda e: e["duration"], reverse=True)[:SLOWEST]:
         print(f"  {entry['duration']:5.0f} s  {_name(entry)}")
 

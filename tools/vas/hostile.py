@@ -18,7 +18,7 @@ STEPS = 5000 if LONG else 400
 GP = 13
 
 # Where KVM refuses registers as a whole, or would take what no hardware runs, the error names the
-# rule that is broken (target/i386/switch/switch-rules*.c) and where the manual has it.
+# rule that is broken (target/i386/switch/state/rules*.c) and where the manual has it.
 RULE = "rule '"
 
 NON_CANONICAL = 0x1234567812345670

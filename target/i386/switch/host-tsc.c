@@ -6,7 +6,7 @@
 #include "qemu/osdep.h"
 #include "qemu/host-utils.h"
 #include "qemu/timer.h"
-#include "host-tsc.h"
+#include "switch/host-tsc.h"
 
 /*
  * Of so many readings the one that took the least time is taken.  One that

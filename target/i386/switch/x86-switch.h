@@ -12,9 +12,9 @@
 
 #include "cpu.h"
 #include "hw/i386/apic_internal.h"
-#include "accel/switch/switch-internal.h"
-#include "host-tsc.h"
-#include "kvm-state.h"
+#include "accel/switch/internal.h"
+#include "switch/host-tsc.h"
+#include "switch/kvm/vcpu.h"
 
 /*
  * In interrupt_request while the vCPU is in TCG: KVM had an interrupt or
@@ -75,15 +75,15 @@ static inline APICCommonState *x86_switch_lapic(X86CPU *cpu)
     return APIC_COMMON(cpu->apic_state);
 }
 
-/* switch-convert.c: one vCPU's registers */
+/* convert.c: one vCPU's registers */
 void x86_switch_convert_to_tcg(X86CPU *cpu, X86SwitchCPU *sc);
 void x86_switch_convert_to_kvm(X86CPU *cpu, X86SwitchCPU *sc);
 
-/* switch-export.c: whether memory has others than the four @held (C11) */
+/* kvm/export.c: whether memory has others than the four @held (C11) */
 bool x86_switch_pdptes_differ(CPUState *cs, uint64_t cr3,
                               const uint64_t *held);
 
-/* switch-lapic.c */
+/* kvm/lapic.c */
 
 /* Called by the vCPU's thread once, before the guest runs */
 bool x86_switch_init_lapic(CPUState *cs, X86SwitchCPU *sc, Error **errp);
@@ -103,7 +103,7 @@ void x86_switch_lapic_to_tcg(X86CPU *cpu, X86SwitchCPU *sc);
 /* Returns 0 or a negative errno. */
 int x86_switch_import_lapic(X86CPU *cpu);
 
-/* switch-settle.c */
+/* kvm/settle.c */
 
 /*
  * Have KVM put into IRR what it keeps of the LAPIC's timer; no instruction is
@@ -119,7 +119,7 @@ int x86_switch_take_lapic_timer(CPUState *cs, bool *was_runnable);
  */
 int x86_switch_catch_up_tsc(CPUState *cs, int64_t *offset);
 
-/* switch-msrs.c */
+/* kvm/msrs.c */
 
 /* Have @s name MSR @index, if it can be read and is not there yet. */
 void x86_kvm_add_msr(CPUState *cs, X86KVMState *s, uint32_t index);
@@ -138,15 +138,15 @@ void x86_switch_init_reset_msrs(void);
 /* At an export: refuse if the guest has set one of the others. */
 bool x86_switch_check_msrs(CPUState *cs, X86SwitchCPU *sc, Error **errp);
 
-/* switch-readback.c */
+/* kvm/read-back.c */
 void x86_switch_forget_puts(X86SwitchCPU *sc);
 /* Refuse a KVM that doesn't hold what it was given. */
 bool x86_switch_read_back(CPUState *cs, Error **errp);
 
-/* switch-rules-check.c: refuse what hardware would refuse to run */
+/* kvm/rules-check.c: refuse what hardware would refuse to run */
 bool x86_switch_check_rules(CPUState *cs, Error **errp);
 
-/* switch-import.c */
+/* kvm/import.c */
 
 /*
  * In TCG: what has no place in KVM has its effect now, an INIT or SIPI that is
@@ -157,7 +157,7 @@ void x86_switch_settle_tcg(void);
 /* What was loaded into KVM is put right when the machine starts. */
 void x86_switch_init_load_kvm(void);
 
-/* switch-tsc.c */
+/* kvm/tsc.c */
 
 /*
  * Read the offset out of KVM, or put it in, with one reading of @host for all
@@ -176,7 +176,7 @@ int x86_switch_get_tsc_offset(CPUState *cs, int64_t *offset);
  */
 bool x86_switch_tsc_offset_moves(CPUState *cs);
 void x86_switch_init_tsc_load(void);
-/* Have KVM forget it: for switch-poison.c. */
+/* Have KVM forget it: for selftest/poison.c. */
 int x86_switch_poison_tsc(CPUState *cs);
 /* The TSC in KVM is about to be set by something else than a switch. */
 void x86_switch_forget_tsc(void);
@@ -192,7 +192,7 @@ bool x86_switch_check_tsc(CPUState *cs, Error **errp);
 uint32_t x86_switch_tsc_khz(void);
 bool x86_switch_init_tsc(CPUState *cs, X86SwitchCPU *sc, Error **errp);
 
-/* switch-clocks.c: what goes on by itself during a round trip */
+/* selftest/clocks.c: what goes on by itself during a round trip */
 typedef struct X86Clocks {
     int64_t read_from;      /* between then and then; get_clock() */
     int64_t read_to;
@@ -212,12 +212,12 @@ void x86_switch_clocks_take_tcg(X86Clocks *c, CPUState *cs);
 char *x86_switch_clocks_diff(const X86Clocks *before, const X86Clocks *after);
 
 /*
- * switch-poison.c: overwrite what KVM holds of vCPU @cs, with the MSRs in @all,
- * while TCG has the guest.  False and @errp set if KVM refuses.
+ * selftest/poison.c: overwrite what KVM holds of vCPU @cs, with the MSRs in
+ * @all, while TCG has the guest.  False and @errp set if KVM refuses.
  */
 bool x86_switch_poison_kvm(CPUState *cs, const X86KVMState *all, Error **errp);
 
-/* switch-kvmclock.c */
+/* kvmclock.c */
 void x86_switch_init_kvmclock(void);
 /* In TCG: every vCPU has the VM's. */
 void x86_switch_share_wall_clock(void);
@@ -228,7 +228,7 @@ void x86_switch_kvmclock_to_tcg(void);
 bool x86_switch_kvmclock_wrmsr(CPUX86State *env, uint32_t msr, uint64_t value);
 bool x86_switch_kvmclock_rdmsr(CPUX86State *env, uint32_t msr, uint64_t *value);
 
-/* switch-features.c: called by the vCPU's thread once */
+/* tcg/features.c: called by the vCPU's thread once */
 void x86_switch_init_cpuid(CPUState *cs, X86SwitchCPU *sc);
 /* At realize: refuse what the user asked for by name and either lacks. */
 bool x86_switch_check_features(X86CPU *cpu, Error **errp);

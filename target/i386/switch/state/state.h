@@ -3,8 +3,8 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
-#ifndef TARGET_I386_SWITCH_STATE_H
-#define TARGET_I386_SWITCH_STATE_H
+#ifndef TARGET_I386_SWITCH_STATE_STATE_H
+#define TARGET_I386_SWITCH_STATE_STATE_H
 
 #include <linux/kvm.h>
 

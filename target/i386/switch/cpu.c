@@ -1,0 +1,169 @@
+/*
+ * A CPU that both accelerators can run
+ *
+ * The AccelCPUClass of -accel switch: KVM's initialisation, plus what TCG
+ * needs, plus the delivery of events that KVM had begun to deliver.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qemu/module.h"
+#include "accel/accel-cpu-target.h"
+#include "accel/tcg/cpu-ops.h"
+#include "cpu.h"
+#include "cpu-internal.h"
+#include "hw/boards.h"
+#include "tcg/helper-tcg.h"
+#include "switch/kvm/module.h"
+#include "switch/x86-switch.h"
+
+static X86SwitchCPU *x86_switch_cpus;
+
+X86SwitchCPU *x86_switch_cpu(CPUState *cs)
+{
+    return &x86_switch_cpus[cs->cpu_index];
+}
+
+bool switch_arch_init(MachineState *ms, Error **errp)
+{
+    x86_switch_cpus = g_new0(X86SwitchCPU, ms->smp.max_cpus);
+    x86_kvm_module_init();
+    if (!x86_switch_init_pmu(errp)) {
+        return false;
+    }
+    x86_switch_init_tsc_load();
+    x86_switch_init_load_kvm();
+    x86_switch_init_kvmclock();
+    x86_switch_init_reset_msrs();
+    return true;
+}
+
+bool switch_arch_init_vcpu(CPUState *cs, Error **errp)
+{
+    X86SwitchCPU *sc = x86_switch_cpu(cs);
+
+    x86_switch_init_cpuid(cs, sc);
+    return x86_switch_init_msrs(cs, sc, errp) &&
+           x86_switch_init_lapic(cs, sc, errp) &&
+           x86_switch_init_tsc(cs, sc, errp);
+}
+
+static AccelCPUClass *x86_switch_accel_cpu_class(const char *name)
+{
+    return ACCEL_CPU_CLASS(object_class_by_name(name));
+}
+
+#define KVM_CPU_CLASS() x86_switch_accel_cpu_class(ACCEL_CPU_NAME("kvm"))
+#define TCG_CPU_CLASS() x86_switch_accel_cpu_class(ACCEL_CPU_NAME("tcg"))
+
+/* TCG's operations, but for the delivery of what KVM had begun to deliver. */
+static TCGCPUOps x86_switch_tcg_ops;
+static const TCGCPUOps *x86_plain_tcg_ops;
+static void (*x86_plain_init_accel_cpu)(AccelCPUClass *accel_cpu,
+                                        CPUClass *cc);
+
+/*
+ * Called by the vCPU's thread inside cpu_exec(), BQL held: a fault in the
+ * delivery (a page fault on the stack, say) is raised as any other.
+ */
+static bool x86_switch_cpu_exec_interrupt(CPUState *cs, int interrupt_request)
+{
+    CPUX86State *env = cpu_env(cs);
+    int vector;
+
+    if (!(interrupt_request & CPU_INTERRUPT_INJECTED)) {
+        return x86_plain_tcg_ops->cpu_exec_interrupt(cs, interrupt_request);
+    }
+    cs->interrupt_request &= ~CPU_INTERRUPT_INJECTED;
+    if (env->nmi_injected) {
+        env->nmi_injected = false;
+        env->hflags2 |= HF2_NMI_MASK;
+        vector = EXCP02_NMI;
+    } else {
+        vector = env->interrupt_injected;
+        env->interrupt_injected = -1;
+    }
+    do_interrupt_x86_hardirq(env, vector, 1);
+    return true;
+}
+
+static void x86_switch_init_accel_cpu(AccelCPUClass *accel_cpu, CPUClass *cc)
+{
+    x86_plain_init_accel_cpu(accel_cpu, cc);
+    x86_plain_tcg_ops = cc->tcg_ops;
+    x86_switch_tcg_ops = *cc->tcg_ops;
+    x86_switch_tcg_ops.cpu_exec_interrupt = x86_switch_cpu_exec_interrupt;
+    cc->tcg_ops = &x86_switch_tcg_ops;
+}
+
+static void x86_switch_cpu_class_init(CPUClass *cc)
+{
+    /* Sets cc->init_accel_cpu, which the caller calls next. */
+    TCG_CPU_CLASS()->cpu_class_init(cc);
+    x86_plain_init_accel_cpu = cc->init_accel_cpu;
+    cc->init_accel_cpu = x86_switch_init_accel_cpu;
+}
+
+/*
+ * Defaults of named CPU models: those of KVM (applied first) without what
+ * TCG does not have.  Each would be masked anyway, with a warning.
+ */
+static PropValue x86_switch_default_props[] = {
+    { "vme", "off" },
+    { "kvm-asyncpf", "off" },
+    { "kvm-steal-time", "off" },
+    { "kvm-pv-eoi", "off" },
+    { "kvm-msi-ext-dest-id", "off" },
+    /* KVM's default, which a model that is asked for in TCG turns off. */
+    { "x2apic", "on" },
+    { NULL, NULL },
+};
+
+static void x86_switch_cpu_instance_init(CPUState *cs)
+{
+    X86CPU *cpu = X86_CPU(cs);
+
+    /*
+     * Not TCG's: it would overwrite the offsets of the XSAVE areas with its
+     * own (HAZARDS D4); x86_switch_feature_mask() drops what differs.
+     */
+    KVM_CPU_CLASS()->cpu_instance_init(cs);
+    /* On by default in "max"; TCG has none.  pmu=on, lmce=on are refused. */
+    cpu->enable_pmu = false;
+    cpu->enable_lmce = false;
+    if (X86_CPU_GET_CLASS(cpu)->model) {
+        x86_cpu_apply_props(cpu, x86_switch_default_props);
+    }
+}
+
+static bool x86_switch_cpu_realize(CPUState *cs, Error **errp)
+{
+    X86CPU *cpu = X86_CPU(cs);
+
+    return x86_switch_check_features(cpu, errp) &&
+           x86_switch_check_tsc_khz(&cpu->env, errp) &&
+           KVM_CPU_CLASS()->cpu_target_realize(cs, errp);
+}
+
+static void x86_switch_accel_cpu_class_init(ObjectClass *oc, void *data)
+{
+    AccelCPUClass *acc = ACCEL_CPU_CLASS(oc);
+
+    acc->cpu_class_init = x86_switch_cpu_class_init;
+    acc->cpu_instance_init = x86_switch_cpu_instance_init;
+    acc->cpu_target_realize = x86_switch_cpu_realize;
+}
+
+static const TypeInfo x86_switch_accel_cpu_type = {
+    .name = ACCEL_CPU_NAME("switch"),
+    .parent = TYPE_ACCEL_CPU,
+    .class_init = x86_switch_accel_cpu_class_init,
+    .abstract = true,
+};
+
+static void x86_switch_cpu_register_types(void)
+{
+    type_register_static(&x86_switch_accel_cpu_type);
+}
+type_init(x86_switch_cpu_register_types);

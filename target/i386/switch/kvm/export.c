@@ -1,0 +1,273 @@
+/*
+ * Export from KVM, and the step into TCG
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "exec/cputlb.h"
+#include "exec/tb-flush.h"
+#include "hw/i386/apic.h"
+#include "system/kvm.h"
+#include "switch/kvm/module.h"
+#include "switch/x86-switch.h"
+
+/* What the processor takes of a PDPTE (SDM vol. 3, "PAE Paging"). */
+#define PDPTE_BITS (PG_PRESENT_MASK | PG_PWT_MASK | PG_PCD_MASK | \
+                    PG_ADDRESS_MASK)
+
+bool x86_switch_pdptes_differ(CPUState *cs, uint64_t cr3, const uint64_t *held)
+{
+    uint64_t in_memory[4];
+
+    if (address_space_read(cs->as, cr3 & 0xffffffe0, MEMTXATTRS_UNSPECIFIED,
+                           in_memory, sizeof(in_memory)) != MEMTX_OK) {
+        return false;
+    }
+    for (int i = 0; i < ARRAY_SIZE(in_memory); i++) {
+        if ((le64_to_cpu(in_memory[i]) ^ held[i]) &
+            (held[i] & PG_PRESENT_MASK ? PDPTE_BITS : PG_PRESENT_MASK)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* False, and @errp says why, if running on would not change that. */
+static bool can_be_switched(CPUState *cs, Error **errp)
+{
+    CPUX86State *env = cpu_env(cs);
+
+    if (env->hflags & HF_GUEST_MASK || env->efer & MSR_EFER_SVME) {
+        error_setg(errp, "vCPU %d runs a nested guest, or can (EFER.SVME)",
+                   cs->cpu_index);
+        return false;
+    }
+    if ((x86_switch_lapic(X86_CPU(cs))->apicbase & MSR_IA32_APICBASE_BASE)
+        != APIC_DEFAULT_ADDRESS) {
+        /* KVM's goes there, QEMU's stays (E1) */
+        error_setg(errp, "vCPU %d has moved its local APIC (MSR"
+                   " IA32_APIC_BASE 0x%" PRIx64 ")", cs->cpu_index,
+                   (uint64_t)x86_switch_lapic(X86_CPU(cs))->apicbase);
+        return false;
+    }
+    if (!x86_switch_check_tsc(cs, errp) ||
+        !x86_switch_check_used_features(cs, errp)) {
+        return false;
+    }
+    return true;
+}
+
+/* The same for what ends when the vCPU runs on. */
+static bool can_be_switched_now(CPUState *cs, Error **errp)
+{
+    CPUX86State *env = cpu_env(cs);
+
+    if (env->hflags & HF_SMM_MASK) {
+        /* One accelerator's RSM cannot read the other's save area (F7) */
+        error_setg(errp, "vCPU %d is in System Management Mode, and must"
+                   " run on until it leaves it", cs->cpu_index);
+        return false;
+    }
+    if (env->a20_mask != ~0) {
+        /* KVM ignores the mask, TCG goes by it (C9) */
+        error_setg(errp, "vCPU %d has its A20 line masked, and must run"
+                   " on until it unmasks it", cs->cpu_index);
+        return false;
+    }
+    if (x86_kvm_has_vnmi() &&
+        (kvm_enabled() ? env->nmi_pending
+                       : cs->interrupt_request & CPU_INTERRUPT_NMI)) {
+        /*
+         * KVM would have it, too, when the vCPU comes back from TCG, or
+         * stays there because a switch to KVM has failed
+         */
+        error_setg(errp, "vCPU %d has an NMI pending, which this KVM"
+                   " (kvm_amd.vnmi=1) can't give back, and must run on"
+                   " until it is delivered", cs->cpu_index);
+        return false;
+    }
+    if (tcg_enabled() && cs->watchpoint_hit) {
+        /* A locked instruction's, done apart from other vCPUs (C8) */
+        error_setg(errp, "vCPU %d has met a watchpoint, and must run on"
+                   " until its debug exception", cs->cpu_index);
+        return false;
+    }
+    if (kvm_enabled() && env->pdptrs_valid &&
+        x86_switch_pdptes_differ(cs, env->cr[3], env->pdptrs)) {
+        /* TCG would go by those in memory at once (C11) */
+        error_setg(errp, "vCPU %d: the page directory pointers (PDPTEs) in"
+                   " memory differ from those that it has loaded; it must"
+                   " run on until it loads them", cs->cpu_index);
+        return false;
+    }
+    return true;
+}
+
+SwitchVerdict switch_arch_check(Error **errp)
+{
+    CPUState *cs;
+
+    CPU_FOREACH(cs) {
+        if (!can_be_switched(cs, errp)) {
+            return SWITCH_REFUSED;
+        }
+    }
+    CPU_FOREACH(cs) {
+        if (!can_be_switched_now(cs, errp)) {
+            return SWITCH_NOT_NOW;
+        }
+    }
+    return SWITCH_POSSIBLE;
+}
+
+/*
+ * What lets the BQL go, and with it devices' threads in, whose interrupts KVM
+ * still takes: before anything is read of any vCPU.
+ */
+static bool settle_vcpu(CPUState *cs, Error **errp)
+{
+    X86SwitchCPU *sc = x86_switch_cpu(cs);
+    struct kvm_lapic_state page;
+    int ret;
+
+    /*
+     * Registers that QEMU has changed and KVM has not seen yet: first in,
+     * then all out again, together with what only KVM knows.
+     */
+    if (cs->vcpu_dirty) {
+        if (kvm_arch_put_registers(cs, KVM_PUT_RUNTIME_STATE, errp) < 0) {
+            goto fail;
+        }
+        cs->vcpu_dirty = false;
+    }
+    ret = x86_switch_settle_lapic_timer(cs, sc, &page);
+    if (ret < 0) {
+        goto fail_errno;
+    }
+    ret = x86_switch_export_tsc(cs, sc);
+    if (ret < 0) {
+        goto fail_errno;
+    }
+    return true;
+
+fail_errno:
+    /* Which ioctl it was, accel/switch/ioctl.c knows. */
+    error_setg_errno(errp, -ret, "vCPU %d", cs->cpu_index);
+    return false;
+fail:
+    error_prepend(errp, "vCPU %d: ", cs->cpu_index);
+    return false;
+}
+
+static bool export_vcpu(CPUState *cs, Error **errp)
+{
+    X86CPU *cpu = X86_CPU(cs);
+    X86SwitchCPU *sc = x86_switch_cpu(cs);
+    struct kvm_vcpu_events events;
+    /* Raised since the vCPU was paused: KVM has not seen it. */
+    int smi = cs->interrupt_request & CPU_INTERRUPT_SMI;
+    int ret;
+
+    sc->taking_msrs = true;
+    ret = kvm_arch_get_registers(cs, errp);
+    sc->taking_msrs = false;
+    cs->interrupt_request |= smi;
+    if (ret < 0) {
+        error_prepend(errp, "vCPU %d: ", cs->cpu_index);
+        return false;
+    }
+    if (!x86_switch_check_msrs(cs, sc, errp)) {
+        return false;
+    }
+    ret = kvm_vcpu_ioctl(cs, KVM_GET_VCPU_EVENTS, &events);
+    if (ret < 0) {
+        goto fail_errno;
+    }
+    sc->interrupt_shadow = events.interrupt.shadow;
+    ret = x86_switch_export_lapic(cpu, sc);
+    if (ret < 0) {
+        goto fail_errno;
+    }
+    return true;
+
+fail_errno:
+    error_setg_errno(errp, -ret, "vCPU %d", cs->cpu_index);
+    return false;
+}
+
+bool switch_arch_export_kvm(Error **errp)
+{
+    ERRP_GUARD();
+    CPUState *cs;
+
+    CPU_FOREACH(cs) {
+        if (!settle_vcpu(cs, errp)) {
+            return false;
+        }
+    }
+    CPU_FOREACH(cs) {
+        if (!export_vcpu(cs, errp)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void switch_arch_abandon_export(void)
+{
+    CPUState *cs;
+
+    /*
+     * What was read is a copy; KVM's is still the original.  A vCPU that
+     * was not reached may be dirty, and stays so.  An INIT that KVM has
+     * latched would be taken twice: here, too, as soon as SMM is left.
+     */
+    CPU_FOREACH(cs) {
+        cpu_env(cs)->tsc_valid = false;
+        if (!cs->vcpu_dirty) {
+            cpu_reset_interrupt(cs, CPU_INTERRUPT_INIT);
+        }
+    }
+}
+
+void switch_arch_convert_to_tcg(void)
+{
+    CPUState *cs;
+
+    CPU_FOREACH(cs) {
+        x86_switch_convert_to_tcg(X86_CPU(cs), x86_switch_cpu(cs));
+        /* CPUX86State is the original now, for as long as TCG runs. */
+        cs->vcpu_dirty = true;
+    }
+    x86_switch_kvmclock_to_tcg();
+}
+
+/*
+ * KVM's stores and devices' DMA did not mark TBs as stale (HAZARDS F3).
+ * tb_flush() does its work at once, instead of on some vCPU later, in an
+ * exclusive context: which this is, all vCPUs being paused.
+ */
+static void flush_translated_code(void)
+{
+    if (!first_cpu || switch_omits(SWITCH_FIXUP_TB_FLUSH)) {
+        return;
+    }
+    first_cpu->exclusive_context_count++;
+    tb_flush(first_cpu);
+    first_cpu->exclusive_context_count--;
+}
+
+void switch_arch_commit_tcg(void)
+{
+    CPUState *cs;
+
+    flush_translated_code();
+    CPU_FOREACH(cs) {
+        APICCommonState *apic = x86_switch_lapic(X86_CPU(cs));
+
+        tlb_flush(cs);
+        /* Arms the timer. */
+        APIC_COMMON_GET_CLASS(apic)->post_load(apic);
+    }
+}

@@ -1,0 +1,454 @@
+/*
+ * Import into KVM
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qemu/memalign.h"
+#include "qemu/units.h"
+#include "exec/address-spaces.h"
+#include "hw/i386/apic.h"
+#include "hw/intc/ioapic.h"
+#include "hw/intc/ioapic_internal.h"
+#include "hw/boards.h"
+#include "system/kvm.h"
+#include "system/kvm_int.h"
+#include "system/runstate.h"
+#include "kvm/kvm_i386.h"
+#include "switch/x86-switch.h"
+
+bool x86_switch_may_inject(const struct kvm_run *run)
+{
+    switch (run->exit_reason) {
+    case KVM_EXIT_IO:
+    case KVM_EXIT_MMIO:
+    case KVM_EXIT_HYPERCALL:
+    case KVM_EXIT_X86_RDMSR:
+    case KVM_EXIT_X86_WRMSR:
+        return false;
+    default:
+        return true;
+    }
+}
+
+/*
+ * Only what KVM_SET_VCPU_EVENTS always sets is to change: what may change in
+ * the kernel by itself between GET and SET (an NMI or SMI from another vCPU)
+ * is not put back.  @more_flags: what is to change, too.
+ */
+static int put_own_events(CPUState *cs, struct kvm_vcpu_events *events,
+                          uint32_t more_flags)
+{
+    events->flags &= KVM_VCPUEVENT_VALID_PAYLOAD |
+                     KVM_VCPUEVENT_VALID_TRIPLE_FAULT;
+    events->flags |= more_flags;
+    return kvm_vcpu_ioctl(cs, KVM_SET_VCPU_EVENTS, events);
+}
+
+int x86_switch_inject_extint(CPUState *cs, int vector)
+{
+    struct kvm_interrupt intr = { .irq = vector };
+    struct kvm_vcpu_events events;
+    struct kvm_mp_state mp;
+    int ret;
+
+    if (switch_omits(SWITCH_FIXUP_EXTINT)) {
+        return kvm_vcpu_ioctl(cs, KVM_INTERRUPT, &intr);
+    }
+    ret = kvm_vcpu_ioctl(cs, KVM_GET_VCPU_EVENTS, &events);
+    if (ret < 0) {
+        return ret;
+    }
+    events.interrupt.injected = 1;
+    events.interrupt.nr = vector;
+    events.interrupt.soft = 0;
+    ret = put_own_events(cs, &events, 0);
+    if (ret < 0) {
+        return ret;
+    }
+    /* Unlike KVM_INTERRUPT, this does not wake a vCPU from HLT. */
+    ret = kvm_vcpu_ioctl(cs, KVM_GET_MP_STATE, &mp);
+    if (ret == 0 && mp.mp_state == KVM_MP_STATE_HALTED) {
+        mp.mp_state = KVM_MP_STATE_RUNNABLE;
+        ret = kvm_vcpu_ioctl(cs, KVM_SET_MP_STATE, &mp);
+    }
+    return ret;
+}
+
+/* It queues a #UD before it gives up (kernel: handle_emulation_failure()). */
+int switch_arch_retry_instruction(CPUState *cs)
+{
+    struct kvm_vcpu_events events;
+    int ret = kvm_vcpu_ioctl(cs, KVM_GET_VCPU_EVENTS, &events);
+
+    if (ret < 0 || events.exception.nr != EXCP06_ILLOP) {
+        return ret;
+    }
+    events.exception.injected = 0;
+    events.exception.pending = 0;
+    return put_own_events(cs, &events, 0);
+}
+
+/* INIT and SIPI that TCG has not taken yet have no place in KVM (C15). */
+static void fold_init_sipi(X86CPU *cpu)
+{
+    CPUState *cs = CPU(cpu);
+
+    if (cs->interrupt_request & CPU_INTERRUPT_INIT) {
+        do_cpu_init(cpu);
+    }
+    if (cs->interrupt_request & CPU_INTERRUPT_SIPI) {
+        cpu_reset_interrupt(cs, CPU_INTERRUPT_SIPI);
+        do_cpu_sipi(cpu);
+    }
+}
+
+void x86_switch_settle_tcg(void)
+{
+    CPUState *cs;
+
+    CPU_FOREACH(cs) {
+        fold_init_sipi(X86_CPU(cs));
+    }
+    x86_switch_share_wall_clock();
+}
+
+void switch_arch_convert_to_kvm(void)
+{
+    CPUState *cs;
+
+    x86_switch_settle_tcg();
+    x86_switch_use_loaded_tsc();
+    CPU_FOREACH(cs) {
+        X86CPU *cpu = X86_CPU(cs);
+        X86SwitchCPU *sc = x86_switch_cpu(cs);
+
+        sc->saved.env = cpu->env;
+        sc->saved.interrupt_request = cs->interrupt_request;
+        sc->saved.exception_index = cs->exception_index;
+        sc->saved.halted = cs->halted;
+        x86_switch_convert_to_kvm(cpu, sc);
+    }
+}
+
+void switch_arch_restore_tcg(void)
+{
+    CPUState *cs;
+
+    CPU_FOREACH(cs) {
+        X86SwitchCPU *sc = x86_switch_cpu(cs);
+
+        X86_CPU(cs)->env = sc->saved.env;
+        cs->interrupt_request = sc->saved.interrupt_request;
+        cs->exception_index = sc->saved.exception_index;
+        cs->halted = sc->saved.halted;
+        cs->vcpu_dirty = true;
+    }
+}
+
+/* A guest-physical page that is neither RAM nor a device's. */
+static bool find_unused_page(hwaddr *addr)
+{
+    /* Between the IOAPIC and the HPET; the LAPIC and the BIOS are above. */
+    for (hwaddr page = 0xfec10000; page < 0xfecff000; page += 4 * KiB) {
+        MemoryRegionSection s = memory_region_find(get_system_memory(), page,
+                                                   4 * KiB);
+
+        if (!s.mr) {
+            *addr = page;
+            return true;
+        }
+        memory_region_unref(s.mr);
+    }
+    return false;
+}
+
+/*
+ * Make KVM forget all that it derived from the guest's page tables: shadow
+ * pages, and with new roots the hardware's TLBs.  Deleting a memory slot
+ * does that (kernel: kvm_arch_flush_shadow_memslot()), so one is made for it
+ * (HAZARDS F1, F2).
+ */
+static int flush_shadow_pages(void)
+{
+    static void *backing;
+    struct kvm_userspace_memory_region region = {
+        .slot = kvm_state->nr_slots_max - 1,
+        .memory_size = 4 * KiB,
+    };
+    hwaddr addr;
+    int ret;
+
+    if (kvm_state->memory_listener.nr_slots_allocated >=
+        kvm_state->nr_slots_max || !find_unused_page(&addr)) {
+        return -ENOSPC;
+    }
+    if (!backing) {
+        backing = qemu_memalign(4 * KiB, 4 * KiB);
+        memset(backing, 0, 4 * KiB);
+    }
+    region.guest_phys_addr = addr;
+    region.userspace_addr = (uintptr_t)backing;
+    ret = kvm_vm_ioctl(kvm_state, KVM_SET_USER_MEMORY_REGION, &region);
+    if (ret < 0) {
+        return ret;
+    }
+    region.memory_size = 0;
+    return kvm_vm_ioctl(kvm_state, KVM_SET_USER_MEMORY_REGION, &region);
+}
+
+/*
+ * An NMI that is pending is not put a second time: with vNMI (kvm_amd.vnmi) KVM
+ * would have two.  And the read-back is to compare the events that KVM was
+ * given before, not those that it shows here.
+ */
+static int put_interrupt_shadow(CPUState *cs, bool shadow)
+{
+    X86SwitchCPU *sc = x86_switch_cpu(cs);
+    struct kvm_vcpu_events events, given = sc->put.events;
+    int ret = kvm_vcpu_ioctl(cs, KVM_GET_VCPU_EVENTS, &events);
+
+    if (ret < 0 || switch_omits(SWITCH_FIXUP_INTERRUPT_SHADOW)) {
+        return ret;
+    }
+    /*
+     * TCG does not keep STI's and MOV SS's apart.  With IF clear it was
+     * MOV SS, and must be: VM entry fails for blocking by STI with IF clear
+     * (SDM vol. 3C, checks on guest non-register state).
+     */
+    events.interrupt.shadow = !shadow ? 0
+                              : cpu_env(cs)->eflags & IF_MASK
+                              ? KVM_X86_SHADOW_INT_STI
+                              : KVM_X86_SHADOW_INT_MOV_SS;
+    ret = put_own_events(cs, &events, KVM_VCPUEVENT_VALID_SHADOW);
+    given.interrupt.shadow = events.interrupt.shadow;
+    sc->put.events = given;
+    return ret;
+}
+
+/*
+ * Whether KVM would take an interrupt now.  KVM_RUN says so of itself, but the
+ * last one was before the vCPU's registers were put: QEMU goes by it when the
+ * PIC has an interrupt, and must neither inject one into an interrupt shadow
+ * or behind an NMI that is being delivered, where it would come with IF clear,
+ * nor let a halted vCPU sleep on it
+ * (kernel: kvm_vcpu_ready_for_interrupt_injection()).
+ */
+static void say_ready_for_interrupt(CPUState *cs, bool interrupt_shadow)
+{
+    CPUX86State *env = cpu_env(cs);
+
+    cs->kvm_run->ready_for_interrupt_injection =
+        !interrupt_shadow && env->interrupt_injected < 0 &&
+        !env->exception_injected && !env->exception_pending &&
+        !env->nmi_injected && apic_accept_pic_intr(X86_CPU(cs)->apic_state);
+    /* Of an instruction that is done: x86_switch_may_inject() goes by it. */
+    if (!x86_switch_may_inject(cs->kvm_run)) {
+        cs->kvm_run->exit_reason = KVM_EXIT_INTR;
+    }
+}
+
+/* Set from a load into KVM to the start, or a switch, of what was loaded. */
+static bool kvm_loaded;
+
+/*
+ * The guest's page tables are other ones now, and no guest has written them.
+ * The vCPUs' sections are still to come.
+ */
+int switch_arch_post_load_kvm(void)
+{
+    x86_switch_tsc_load_begins();
+    kvm_loaded = !switch_omits(SWITCH_FIXUP_INTERRUPT_READY);
+    return switch_omits(SWITCH_FIXUP_SHADOW_FLUSH) ? 0 : flush_shadow_pages();
+}
+
+/* Where that fails KVM has refused the rest, too, and QEMU has told so. */
+void switch_arch_put_kvm(CPUState *cs)
+{
+    put_interrupt_shadow(cs, cpu_env(cs)->hflags & HF_INHIBIT_IRQ_MASK);
+}
+
+/* While the machine is stopped, env holds what was loaded. */
+static void start_loaded(void *opaque, bool running, RunState state)
+{
+    CPUState *cs;
+
+    if (!running || !kvm_loaded || !kvm_enabled()) {
+        return;
+    }
+    kvm_loaded = false;
+    CPU_FOREACH(cs) {
+        CPUX86State *env = cpu_env(cs);
+
+        say_ready_for_interrupt(cs, env->hflags & HF_INHIBIT_IRQ_MASK);
+        /* It is KVM's from now on, and not to be saved with the next one. */
+        env->hflags &= ~HF_INHIBIT_IRQ_MASK;
+    }
+}
+
+void x86_switch_init_load_kvm(void)
+{
+    qemu_add_vm_change_state_handler(start_loaded, NULL);
+}
+
+/*
+ * The hardware's TLB holds what the guest's page tables said when the vCPU
+ * last ran under KVM.  Registers that come back as they were do not flush
+ * it (kernel: __set_sregs_common() looks for a difference): so make one.
+ */
+static int force_mmu_reset(CPUState *cs)
+{
+    struct kvm_sregs sregs;
+    int ret = kvm_vcpu_ioctl(cs, KVM_GET_SREGS, &sregs);
+
+    if (ret < 0) {
+        return ret;
+    }
+    sregs.cr4 ^= CR4_PGE_MASK;
+    return kvm_vcpu_ioctl(cs, KVM_SET_SREGS, &sregs);
+}
+
+/*
+ * KVM_SET_TSC_KHZ is left out: no switch changes the TSC's frequency.  A host
+ * whose kernel has measured its own TSC again since the vCPU was made (refined
+ * calibration) would refuse the call, or adjust the TSC at each entry from then
+ * on.  kvm-clock's MSRs are left to x86_switch_import_kvmclock().
+ */
+static int put_registers(CPUState *cs, Error **errp)
+{
+    CPUX86State *env = cpu_env(cs);
+    uint64_t kvm_features = env->features[FEAT_KVM];
+    int64_t khz = env->tsc_khz;
+    int ret;
+
+    env->tsc_khz = 0;
+    env->features[FEAT_KVM] &= ~(CPUID_KVM_CLOCK | CPUID_KVM_CLOCK2);
+    ret = kvm_arch_put_registers(cs, KVM_PUT_FULL_STATE, errp);
+    env->features[FEAT_KVM] = kvm_features;
+    env->tsc_khz = khz;
+    return ret;
+}
+
+/*
+ * The order matters: what KVM derives from other state is put after it.
+ *
+ *   registers first: they hold the APIC base, by which KVM takes or resets its
+ *     LAPIC, and the TSC, which moves the TSC's offset
+ *   the TSC's offset after the TSC: it is what counts
+ *   the LAPIC after both: with VMX's preemption timer its timer's deadline is
+ *     made of the guest's TSC as it is when the LAPIC is put (kernel:
+ *     set_target_expiration(), vmx_set_hv_timer()), and an offset that comes
+ *     later would move it
+ *   the interrupt shadow after the registers, whose events leave it out
+ */
+static bool import_vcpu(CPUState *cs, const X86HostTSC *host, Error **errp)
+{
+    X86SwitchCPU *sc = x86_switch_cpu(cs);
+    int ret = 0;
+
+    x86_switch_forget_puts(sc);
+    if (!switch_omits(SWITCH_FIXUP_SHADOW_FLUSH)) {
+        ret = force_mmu_reset(cs);
+    }
+    if (ret < 0) {
+        goto fail;
+    }
+    if (put_registers(cs, errp) < 0) {
+        error_prepend(errp, "vCPU %d: ", cs->cpu_index);
+        return false;
+    }
+    ret = x86_switch_import_kvmclock(cs);
+    if (ret < 0) {
+        goto fail;
+    }
+    ret = x86_switch_import_tsc(cs, sc, host);
+    if (ret < 0) {
+        goto fail;
+    }
+    ret = x86_switch_import_lapic(X86_CPU(cs));
+    if (ret < 0) {
+        goto fail;
+    }
+    ret = put_interrupt_shadow(cs, sc->interrupt_shadow);
+    if (ret < 0) {
+        goto fail;
+    }
+    say_ready_for_interrupt(cs, sc->interrupt_shadow);
+    if (switch_state->check_rules && !x86_switch_check_rules(cs, errp)) {
+        return false;
+    }
+    return !switch_state->read_back || x86_switch_read_back(cs, errp);
+
+fail:
+    /* Which ioctl it was, accel/switch/ioctl.c knows. */
+    error_setg_errno(errp, -ret, "vCPU %d", cs->cpu_index);
+    return false;
+}
+
+/*
+ * KVM reports the EOI of those vectors alone that it has a route with, and a
+ * masked pin's route is not updated.  TCG may have delivered an interrupt
+ * before its pin was masked: until the EOI, the route must be there.
+ */
+static int update_ioapic_routes(Object *obj, void *opaque)
+{
+    IOAPICCommonState *s =
+        (IOAPICCommonState *)object_dynamic_cast(obj, TYPE_IOAPIC_COMMON);
+    uint64_t table[IOAPIC_NUM_PINS];
+
+    if (s) {
+        memcpy(table, s->ioredtbl, sizeof(table));
+        for (int i = 0; i < IOAPIC_NUM_PINS; i++) {
+            if (table[i] & IOAPIC_LVT_REMOTE_IRR) {
+                s->ioredtbl[i] &= ~(uint64_t)IOAPIC_LVT_MASKED;
+            }
+        }
+        IOAPIC_COMMON_GET_CLASS(s)->post_load(s);
+        memcpy(s->ioredtbl, table, sizeof(table));
+    }
+    return 0;
+}
+
+bool switch_arch_import_kvm(Error **errp)
+{
+    ERRP_GUARD();
+    X86HostTSC host;
+    CPUState *cs;
+    int ret;
+
+    if (!switch_omits(SWITCH_FIXUP_SHADOW_FLUSH)) {
+        ret = flush_shadow_pages();
+        if (ret < 0) {
+            error_setg_errno(errp, -ret, "KVM_SET_USER_MEMORY_REGION");
+            return false;
+        }
+    }
+    host = x86_host_tsc(x86_switch_tsc_khz());
+    CPU_FOREACH(cs) {
+        if (!import_vcpu(cs, &host, errp)) {
+            return false;
+        }
+    }
+    /*
+     * The guest may have changed the IOAPICs in TCG: KVM needs their
+     * entries to route, and to know which EOIs to report (HAZARDS E4).
+     */
+    object_child_foreach_recursive(OBJECT(current_machine),
+                                   update_ioapic_routes, NULL);
+    return true;
+}
+
+void switch_arch_commit_kvm(void)
+{
+    CPUState *cs;
+
+    kvm_loaded = false;
+    CPU_FOREACH(cs) {
+        APICCommonState *apic = x86_switch_lapic(X86_CPU(cs));
+
+        timer_del(apic->timer);
+        cs->vcpu_dirty = false;
+        cpu_env(cs)->tsc_valid = false;
+    }
+}

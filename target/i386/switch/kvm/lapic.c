@@ -1,0 +1,259 @@
+/*
+ * The LAPIC between KVM's engine and QEMU's
+ *
+ * hw/i386/kvm/apic.c moves the registers; what is here is the timer, of
+ * which that code leaves out the current count (HAZARDS E2, E3).
+ *
+ * KVM and QEMU both clock the LAPIC at 1 GHz: a count is ns, divided by the
+ * divide configuration register (SDM vol. 3A, "APIC Timer").
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qemu/timer.h"
+#include "hw/i386/apic.h"
+#include "kvm/kvm_i386.h"
+#include "system/kvm.h"
+#include "switch/kvm/module.h"
+#include "switch/x86-switch.h"
+
+/* Register numbers, offset in the APIC page divided by 16. */
+#define LAPIC_REG_VERSION 0x03
+#define LAPIC_REG_TMR   0x18
+#define LAPIC_REG_IRR   0x20
+#define LAPIC_REG_LVTT  0x32
+#define LAPIC_REG_TMICT 0x38
+#define LAPIC_REG_TMCCT 0x39
+
+/* Those below are illegal (SDM vol. 3A, "Valid Interrupt Vectors"). */
+#define LAPIC_FIRST_VECTOR  16
+
+#define LAPIC_TIMER_ATTEMPTS 8
+
+#define LAPIC_EOI_SUPPRESSION   (1 << 24)   /* of the version */
+
+static uint32_t *lapic_reg(struct kvm_lapic_state *page, int reg)
+{
+    return (uint32_t *)(page->regs + (reg << 4));
+}
+
+bool x86_switch_init_lapic(CPUState *cs, X86SwitchCPU *sc, Error **errp)
+{
+    struct kvm_lapic_state page;
+    int ret = kvm_vcpu_ioctl(cs, KVM_GET_LAPIC, &page);
+
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "KVM_GET_LAPIC");
+        return false;
+    }
+    sc->lapic_version = *lapic_reg(&page, LAPIC_REG_VERSION);
+    return true;
+}
+
+uint32_t x86_switch_lapic_version(CPUState *cs)
+{
+    return x86_switch_cpu(cs)->lapic_version;
+}
+
+/* As KVM's: with the focus processor check, which nothing obeys. */
+uint32_t x86_switch_lapic_svr_mask(CPUState *cs)
+{
+    return 0x3ff | (x86_switch_lapic_version(cs) & LAPIC_EOI_SUPPRESSION
+                    ? APIC_SV_DIRECTED_IO : 0);
+}
+
+typedef enum LapicTimer {
+    LAPIC_TIMER_OFF,            /* it will not fire, or fires by the TSC */
+    LAPIC_TIMER_ONE_SHOT,
+    LAPIC_TIMER_PERIODIC,
+} LapicTimer;
+
+static LapicTimer lapic_timer(uint32_t lvt, uint32_t initial_count)
+{
+    if (!initial_count ||
+        lvt & (APIC_LVT_MASKED | APIC_LVT_TIMER_TSCDEADLINE)) {
+        return LAPIC_TIMER_OFF;
+    }
+    return lvt & APIC_LVT_TIMER_PERIODIC ? LAPIC_TIMER_PERIODIC
+                                         : LAPIC_TIMER_ONE_SHOT;
+}
+
+/*
+ * True if @count proves that the timer has not expired since its count was
+ * @before.  A periodic timer that went all the way round looks the same: the
+ * caller excludes that by the time that passed.
+ */
+static bool lapic_timer_ran_on(LapicTimer timer, uint32_t before,
+                               uint32_t count)
+{
+    return timer == LAPIC_TIMER_ONE_SHOT ? count
+                                         : count && count <= before;
+}
+
+/*
+ * KVM keeps a timer's expiry in lapic_timer.pending, which nothing shows, and
+ * puts it into IRR when the vCPU runs (HAZARDS E2); and a timer that is due
+ * may not yet have expired for it.  Then a one-shot stands at 0 just as one
+ * that was served long ago.  Afterwards IRR tells them apart.
+ */
+int x86_switch_settle_lapic_timer(CPUState *cs, X86SwitchCPU *sc,
+                                  struct kvm_lapic_state *page)
+{
+    uint32_t *count = lapic_reg(page, LAPIC_REG_TMCCT);
+    struct kvm_mp_state unused;
+    /* Has KVM take an INIT that is pending, by which it resets the LAPIC. */
+    int ret = kvm_vcpu_ioctl(cs, KVM_GET_MP_STATE, &unused) ?:
+              kvm_vcpu_ioctl(cs, KVM_GET_LAPIC, page);
+
+    sc->lapic_timer_in_doubt = false;
+    /* A period that is too short for this loses its tick anyway. */
+    for (int i = 0; ret == 0 && i < LAPIC_TIMER_ATTEMPTS; i++) {
+        LapicTimer timer = lapic_timer(*lapic_reg(page, LAPIC_REG_LVTT),
+                                       *lapic_reg(page, LAPIC_REG_TMICT));
+        uint32_t before = *count;
+        bool certain, was_runnable;
+
+        sc->lapic_tmcct = before;
+        if (timer == LAPIC_TIMER_OFF ||
+            (timer == LAPIC_TIMER_ONE_SHOT && before) ||
+            switch_omits(SWITCH_FIXUP_LAPIC_EXPIRED)) {
+            break;
+        }
+        certain = before || switch_fire_hrtimers(cs->thread_id);
+        ret = x86_switch_take_lapic_timer(cs, &was_runnable);
+        /*
+         * VMX's preemption timer is not looked at for a vCPU that is halted
+         * and has another interrupt to wake it.
+         */
+        if (was_runnable && x86_kvm_has_preemption_timer()) {
+            certain = false;
+        }
+        sc->lapic_timer_in_doubt = !certain;
+        if (ret == 0) {
+            ret = kvm_vcpu_ioctl(cs, KVM_GET_LAPIC, page);
+            sc->lapic_settled_at = get_clock();
+        }
+        sc->lapic_tmcct = *count;
+        if (timer == LAPIC_TIMER_ONE_SHOT ||
+            lapic_timer_ran_on(timer, before, *count)) {
+            break;
+        }
+    }
+    return ret;
+}
+
+int x86_switch_export_lapic(X86CPU *cpu, X86SwitchCPU *sc)
+{
+    APICCommonState *s = x86_switch_lapic(cpu);
+    struct kvm_lapic_state page;
+    /* At the least */
+    int64_t gone = get_clock() - sc->lapic_settled_at;
+    int ret = kvm_vcpu_ioctl(CPU(cpu), KVM_GET_LAPIC, &page);
+    int64_t read_at = qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL);
+    uint32_t before = sc->lapic_tmcct;
+    LapicTimer timer;
+    int vector;
+
+    if (ret < 0) {
+        return ret;
+    }
+    /* All of it again: an interrupt may have come since it was first read. */
+    kvm_get_apic_state(cpu->apic_state, &page);
+    sc->lapic_tmcct = *lapic_reg(&page, LAPIC_REG_TMCCT);
+    sc->lapic_read_at = read_at;
+
+    vector = s->lvt[APIC_LVT_TIMER] & 0xff;
+    timer = lapic_timer(s->lvt[APIC_LVT_TIMER], s->initial_count);
+    sc->lapic_timer_due = false;
+    if (timer == LAPIC_TIMER_ONE_SHOT && !before) {
+        sc->lapic_timer_due = sc->lapic_timer_in_doubt &&
+                              !apic_get_bit(s->irr, vector) &&
+                              !apic_get_bit(s->isr, vector);
+    } else if (timer != LAPIC_TIMER_OFF) {
+        sc->lapic_timer_due = !lapic_timer_ran_on(timer, before,
+                                                  sc->lapic_tmcct) ||
+                              (timer == LAPIC_TIMER_PERIODIC &&
+                               gone >> s->count_shift >= before);
+    }
+    if (switch_omits(SWITCH_FIXUP_LAPIC_EXPIRED)) {
+        sc->lapic_timer_due = false;
+    }
+    return 0;
+}
+
+/* From when the count was read, that time is not lost: it may be due by now. */
+void x86_switch_lapic_to_tcg(X86CPU *cpu, X86SwitchCPU *sc)
+{
+    APICCommonState *s = x86_switch_lapic(cpu);
+    int64_t then = sc->lapic_read_at;
+    uint64_t gone = s->initial_count - MIN(sc->lapic_tmcct, s->initial_count);
+
+    if (switch_omits(SWITCH_FIXUP_LAPIC_COUNT)) {
+        gone = 0;
+    }
+    s->initial_count_load_time = then - (gone << s->count_shift);
+    apic_next_timer(s, then);
+    if (sc->lapic_timer_due) {
+        s->next_time = then;
+        s->timer_expiry = then;
+    }
+    if (s->apicbase & MSR_IA32_APICBASE_ENABLE) {
+        cpu_set_apic_feature(&cpu->env);
+    } else {
+        cpu_clear_apic_feature(&cpu->env);
+    }
+}
+
+/*
+ * A period that is over, and that the main loop has not served yet, is over
+ * for KVM: the next one began when it ended, not when KVM gets it.
+ */
+static int64_t end_lapic_period(APICCommonState *s,
+                                struct kvm_lapic_state *page, int64_t now)
+{
+    int64_t period = ((int64_t)s->initial_count + 1) << s->count_shift;
+    int vector = s->lvt[APIC_LVT_TIMER] & 0xff;
+    uint32_t bit = 1u << vector % 32;
+
+    if (vector >= LAPIC_FIRST_VECTOR) {
+        *lapic_reg(page, LAPIC_REG_TMR + vector / 32) &= ~bit;
+        *lapic_reg(page, LAPIC_REG_IRR + vector / 32) |= bit;
+    }
+    return period - (now - s->initial_count_load_time) % period;
+}
+
+/*
+ * KVM_SET_LAPIC starts the timer from TMCCT; a one-shot with a TMCCT of 0
+ * fires at once (kernel: set_target_expiration()).  So one that has fired
+ * gets no initial count either, and one that is due gets a count of 1.
+ */
+int x86_switch_import_lapic(X86CPU *cpu)
+{
+    APICCommonState *s = x86_switch_lapic(cpu);
+    bool periodic = s->lvt[APIC_LVT_TIMER] & APIC_LVT_TIMER_PERIODIC;
+    int64_t now = qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL);
+    struct kvm_lapic_state page;
+    uint32_t count;
+
+    kvm_put_apic_state(s, &page);
+    if (timer_pending(s->timer)) {
+        int64_t left = MAX(s->next_time - now, 0);
+
+        if (periodic && !left) {
+            left = end_lapic_period(s, &page, now);
+        }
+        count = MAX(left >> s->count_shift, 1);
+        count = MIN(count, MAX(s->initial_count, 1));
+    } else {
+        count = s->initial_count ? apic_get_current_count(s) : 0;
+    }
+    if (switch_omits(SWITCH_FIXUP_LAPIC_COUNT)) {
+        count = s->initial_count;
+    }
+    *lapic_reg(&page, LAPIC_REG_TMCCT) = count;
+    if (!count && !periodic) {
+        *lapic_reg(&page, LAPIC_REG_TMICT) = 0;
+    }
+    return kvm_vcpu_ioctl(CPU(cpu), KVM_SET_LAPIC, &page);
+}

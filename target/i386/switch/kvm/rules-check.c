@@ -1,0 +1,115 @@
+/*
+ * The rules that a vCPU's state must keep, asked about what KVM was given
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "switch/x86-switch.h"
+#include "host-cpu.h"
+#include "switch/state/rules.h"
+
+#define MXCSR_RESERVED 0xffff0000
+
+static bool host_is_intel(void)
+{
+    char vendor[CPUID_VENDOR_SZ + 1];
+
+    host_cpu_vendor_fms(vendor, NULL, NULL, NULL);
+    return g_str_equal(vendor, CPUID_VENDOR_INTEL);
+}
+
+static X86SwitchLimits limits_of(X86CPU *cpu)
+{
+    CPUX86State *env = &cpu->env;
+    FeatureWordArray *features = &env->features;
+    /* KVM lets a guest set SCE whether its CPUID has SYSCALL or not. */
+    uint64_t efer = MSR_EFER_SVME | MSR_EFER_SCE;
+    uint64_t cr4 = cr4_reserved_bits(env);
+
+    if (!((*features)[FEAT_1_ECX] & CPUID_EXT_PCID)) {
+        cr4 |= CR4_PCIDE_MASK;
+    }
+
+    if ((*features)[FEAT_8000_0001_EDX] & CPUID_EXT2_LM) {
+        efer |= MSR_EFER_LME | MSR_EFER_LMA;
+    }
+    if ((*features)[FEAT_8000_0001_EDX] & CPUID_EXT2_NX) {
+        efer |= MSR_EFER_NXE;
+    }
+    if ((*features)[FEAT_8000_0001_EDX] & CPUID_EXT2_FFXSR) {
+        efer |= MSR_EFER_FFXSR;
+    }
+    return (X86SwitchLimits) {
+        .phys_bits = cpu->phys_bits,
+        .linear_bits = (*features)[FEAT_7_0_ECX] & CPUID_7_0_ECX_LA57 ? 57
+                                                                      : 48,
+        .nmi_stays_masked = !host_is_intel(),
+        .cr4_reserved = cr4,
+        .efer_reserved = ~efer,
+        .xcr0_reserved = ~((*features)[FEAT_XSAVE_XCR0_LO] | XSTATE_FP_MASK |
+                           XSTATE_SSE_MASK),
+        .mxcsr_reserved = MXCSR_RESERVED,
+    };
+}
+
+/* The MSR whose value breaks @rule; NULL if it is no MSR, or not one alone. */
+static const char *culprit(const X86SwitchRule *rule, const X86KVMState *s,
+                           const X86SwitchLimits *limits)
+{
+    g_autofree X86KVMState *one = g_memdup2(s, sizeof(*s));
+
+    one->nmsrs = 0;
+    if (x86_switch_rule_is_broken(rule, one, limits)) {
+        return NULL;
+    }
+    one->nmsrs = 1;
+    for (int i = 0; i < s->nmsrs; i++) {
+        one->msrs[0] = s->msrs[i];
+        if (x86_switch_rule_is_broken(rule, one, limits)) {
+            return switch_arch_msr_name(s->msrs[i].index);
+        }
+    }
+    return NULL;
+}
+
+/* The first rule that @cs would break, and a text that names it; or NULL. */
+static const X86SwitchRule *broken_rule(CPUState *cs, char **text)
+{
+    X86SwitchLimits limits = limits_of(X86_CPU(cs));
+    const X86KVMState *put = &x86_switch_cpu(cs)->put;
+    const X86SwitchRule *rule = x86_switch_broken_rule(put, &limits);
+    const char *msr = rule ? culprit(rule, put, &limits) : NULL;
+
+    if (rule) {
+        *text = g_strdup_printf("%s%srule '%s' (%s)", msr ?: "",
+                                msr ? ", " : "", rule->name, rule->manual);
+    }
+    return rule;
+}
+
+bool x86_switch_check_rules(CPUState *cs, Error **errp)
+{
+    g_autofree char *text = NULL;
+    const X86SwitchRule *rule = broken_rule(cs, &text);
+
+    if (!rule) {
+        return true;
+    }
+    /*
+     * TCG takes a jump to where no code can be, and raises #GP when it fetches
+     * from there: as the vCPU runs on.
+     */
+    switch_state->retryable = g_str_equal(rule->name, "rip-width");
+    error_setg(errp, "vCPU %d: hardware would not run this state, %s",
+               cs->cpu_index, text);
+    return false;
+}
+
+char *switch_arch_explain_refusal(int cpu_index)
+{
+    char *text = NULL;
+
+    broken_rule(qemu_get_cpu(cpu_index), &text);
+    return text;
+}

@@ -1,0 +1,220 @@
+/*
+ * What KVM keeps until a vCPU runs, and no KVM_GET_* shows
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include "qemu/osdep.h"
+#include "qemu/main-loop.h"
+#include "qemu/timer.h"
+#include "system/kvm.h"
+#include "system/kvm_int.h"
+#include "accel/kvm/kvm-cpus.h"
+#include "switch/kvm/module.h"
+#include "switch/x86-switch.h"
+
+/* What gives KVM back what it had is not made to fail by a test. */
+static int put_back(CPUState *cs, unsigned long type, void *arg)
+{
+    bool watching = accel_switch_watching;
+    int ret;
+
+    accel_switch_watching = false;
+    ret = kvm_vcpu_ioctl(cs, type, arg);
+    accel_switch_watching = watching;
+    return ret;
+}
+
+/*
+ * Have KVM_RUN find a signal pending: it does what it does on its way into
+ * the guest, and goes back.  (kvm_run.immediate_exit would end it before it
+ * has done anything.)  The signal must be one that only KVM_RUN takes.
+ *
+ * The vCPU's thread, BQL held.  Returns what @enter does, or a negative errno.
+ */
+static int enter_with_signal(CPUState *cs, int (*enter)(CPUState *cs))
+{
+    g_autofree struct kvm_signal_mask *mask =
+        g_malloc0(sizeof(*mask) + sizeof(sigset_t));
+    sigset_t ipi, usual;
+    int ret;
+
+    sigemptyset(&ipi);
+    sigaddset(&ipi, SIG_IPI);
+    pthread_sigmask(SIG_BLOCK, &ipi, &usual);
+    mask->len = kvm_state->sigmask_len;
+    memcpy(mask->sigset, &usual, mask->len);
+    ret = kvm_vcpu_ioctl(cs, KVM_SET_SIGNAL_MASK, mask);
+    if (ret == 0) {
+        pthread_kill(pthread_self(), SIG_IPI);
+        qatomic_set(&cs->exit_request, 0);
+        qatomic_set(&cs->kvm_run->immediate_exit, 0);
+        ret = enter(cs);
+        put_back(cs, KVM_SET_SIGNAL_MASK, NULL);
+    }
+    pthread_sigmask(SIG_SETMASK, &usual, NULL);
+    return ret;
+}
+
+static bool may_enter(CPUState *cs)
+{
+    switch (cs->kvm_run->exit_reason) {
+    case KVM_EXIT_DEBUG:
+    case KVM_EXIT_FAIL_ENTRY:
+    case KVM_EXIT_INTERNAL_ERROR:   /* KVM is not to try that again */
+        return false;
+    default:
+        return true;
+    }
+}
+
+/*
+ * An EOI for a level at the IOAPIC, which is QEMU's, is an exit of the next
+ * KVM_RUN (kernel: KVM_REQ_IOAPIC_EOI_EXIT).  Without it the level would stay
+ * blocked in TCG.
+ */
+int switch_arch_pausing_kvm(CPUState *cs)
+{
+    if (cs->kvm_run->exit_reason == KVM_EXIT_UNKNOWN || !may_enter(cs)) {
+        return EXCP_INTERRUPT;      /* it has not run yet, or must not now */
+    }
+    return enter_with_signal(cs, kvm_cpu_exec);
+}
+
+static int kvm_run_ioctl(CPUState *cs)
+{
+    int ret = kvm_vcpu_ioctl(cs, KVM_RUN, 0);
+
+    return ret == -EINTR || ret == -EAGAIN ? 0 : ret;
+}
+
+static int set_mp_state(CPUState *cs, uint32_t state)
+{
+    struct kvm_mp_state mp_state = { .mp_state = state };
+
+    return kvm_vcpu_ioctl(cs, KVM_SET_MP_STATE, &mp_state);
+}
+
+static int put_back_mp_state(CPUState *cs, uint32_t state)
+{
+    struct kvm_mp_state mp_state = { .mp_state = state };
+
+    return put_back(cs, KVM_SET_MP_STATE, &mp_state);
+}
+
+static int get_mp_state(CPUState *cs, uint32_t *state)
+{
+    struct kvm_mp_state mp_state;
+    int ret = kvm_vcpu_ioctl(cs, KVM_GET_MP_STATE, &mp_state);
+
+    *state = mp_state.mp_state;
+    return ret;
+}
+
+typedef struct TakeTimer {
+    bool was_runnable;
+    int ret;
+} TakeTimer;
+
+/*
+ * A vCPU that is halted executes nothing, whatever KVM it is, but KVM looks
+ * at its timer.
+ */
+static void take_timer(CPUState *cs, run_on_cpu_data data)
+{
+    TakeTimer *t = data.host_ptr;
+    uint32_t state, after = KVM_MP_STATE_HALTED;
+
+    t->ret = get_mp_state(cs, &state);
+    if (t->ret == 0 &&
+        (state == KVM_MP_STATE_RUNNABLE || state == KVM_MP_STATE_HALTED)) {
+        t->ret = set_mp_state(cs, KVM_MP_STATE_HALTED);
+        if (t->ret == 0) {
+            t->ret = enter_with_signal(cs, kvm_run_ioctl) ?:
+                     get_mp_state(cs, &after);
+            /* A halted one is woken by what is in IRR, but not here. */
+            t->ret = put_back_mp_state(cs, state) ?: t->ret;
+        }
+    }
+    t->was_runnable = after == KVM_MP_STATE_RUNNABLE;
+}
+
+int x86_switch_take_lapic_timer(CPUState *cs, bool *was_runnable)
+{
+    TakeTimer t = {};
+
+    run_on_cpu(cs, take_timer, RUN_ON_CPU_HOST_PTR(&t));
+    *was_runnable = t.was_runnable;
+    return t.ret;
+}
+
+/*
+ * KVM reads two of the host's clocks one after the other, and so do we: who
+ * loses the host's CPU in between has the TSC too far forward, where it then
+ * stands until its time has come, or reads it too late.  Two readings that
+ * differ by less than a part of the time between them are right.
+ */
+#define CATCH_UP_TRIES  100
+#define CATCH_UP_PART   4
+
+typedef struct CatchUp {
+    int64_t offset;
+    int ret;
+} CatchUp;
+
+/*
+ * Nothing can be injected in the meantime, no instruction is executed, and no
+ * event lost: @events and @state are what was there before.
+ */
+static int enter_undisturbed(CPUState *cs, const struct kvm_vcpu_events *events,
+                             uint32_t state)
+{
+    struct kvm_vcpu_events held = *events, before = *events;
+    int ret, restored;
+
+    held.flags |= KVM_VCPUEVENT_VALID_SHADOW;
+    held.interrupt.shadow = KVM_X86_SHADOW_INT_STI;
+    held.nmi.masked = 1;
+    ret = kvm_vcpu_ioctl(cs, KVM_SET_VCPU_EVENTS, &held) ?:
+          set_mp_state(cs, KVM_MP_STATE_RUNNABLE) ?:
+          enter_with_signal(cs, kvm_run_ioctl);
+    restored = put_back(cs, KVM_SET_VCPU_EVENTS, &before);
+    return put_back_mp_state(cs, state) ?: restored ?: ret;
+}
+
+static void catch_up_tsc(CPUState *cs, run_on_cpu_data data)
+{
+    CatchUp *c = data.host_ptr;
+    int64_t last, last_read_at, read_at = 0;
+    struct kvm_vcpu_events events;
+    uint32_t state;
+    int tries = 1;
+
+    c->ret = get_mp_state(cs, &state) ?:
+             kvm_vcpu_ioctl(cs, KVM_GET_VCPU_EVENTS, &events);
+    if (may_enter(cs) && !events.smi.pending &&
+        !(events.nmi.pending && x86_kvm_has_vnmi())) {
+        tries = CATCH_UP_TRIES;
+    }
+    for (int i = 0; c->ret == 0 && i < tries; i++) {
+        last = c->offset;
+        last_read_at = read_at;
+        if (tries > 1) {
+            c->ret = enter_undisturbed(cs, &events, state);
+        }
+        c->ret = c->ret ?: x86_switch_get_tsc_offset(cs, &c->offset);
+        read_at = cpu_get_host_ticks();
+        if (i > 0 &&
+            ABS(c->offset - last) < (read_at - last_read_at) / CATCH_UP_PART) {
+            break;
+        }
+    }
+}
+
+int x86_switch_catch_up_tsc(CPUState *cs, int64_t *offset)
+{
+    CatchUp c = {};
+
+    run_on_cpu(cs, catch_up_tsc, RUN_ON_CPU_HOST_PTR(&c));
+    *offset = c.offset;
+    return c.ret;
+}

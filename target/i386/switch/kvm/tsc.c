@@ -1,0 +1,416 @@
+/*
+ * The guest's TSC across a switch
+ *
+ * Under either accelerator the guest's TSC is the host's plus an offset.
+ * The offset is read from KVM, used by TCG, and put back: the TSC neither
+ * stops nor jumps (HAZARDS C13).  Where the host's is not stable KVM has the
+ * guest's follow the host's clock, and so has TCG.  A TSC that KVM scales is
+ * refused: at start, or at the switch if a stream has brought its rate.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qemu/timer.h"
+#include "system/kvm.h"
+#include "system/reset.h"
+#include "system/runstate.h"
+#include "switch/kvm/module.h"
+#include "switch/x86-switch.h"
+
+/*
+ * The rate of each vCPU's TSC as KVM has made it: the host's.  Not that of
+ * CPUX86State, which a stream may have brought.
+ */
+static uint32_t tsc_khz;
+
+uint32_t x86_switch_tsc_khz(void)
+{
+    return tsc_khz;
+}
+
+static int x86_switch_tsc_attr(CPUState *cs, int ioctl, int64_t *offset)
+{
+    struct kvm_device_attr attr = {
+        .group = KVM_VCPU_TSC_CTRL,
+        .attr = KVM_VCPU_TSC_OFFSET,
+        .addr = (uintptr_t)offset,
+    };
+
+    return kvm_vcpu_ioctl(cs, ioctl, &attr);
+}
+
+int x86_switch_get_tsc_offset(CPUState *cs, int64_t *offset)
+{
+    return x86_switch_tsc_attr(cs, KVM_GET_DEVICE_ATTR, offset);
+}
+
+/*
+ * Without TSC scaling, a kernel that has measured the TSC's frequency anew
+ * since KVM was loaded leaves a new vCPU with the scaling ratio 0: for KVM the
+ * host's TSC stands still, the guest's is its offset, and kvm-clock runs twice
+ * as fast (kernel: set_tsc_khz(), kvm_scale_tsc()).
+ */
+static bool x86_switch_tsc_stands_still(CPUState *cs)
+{
+    int64_t offset;
+    uint64_t tsc;
+
+    return x86_switch_get_tsc_offset(cs, &offset) == 0 &&
+           x86_kvm_get_msr(cs, MSR_IA32_TSC, &tsc) == 0 && tsc == offset;
+}
+
+bool x86_switch_check_tsc_khz(const CPUX86State *env, Error **errp)
+{
+    if (env->user_tsc_khz &&
+        env->user_tsc_khz != kvm_vm_ioctl(kvm_state, KVM_GET_TSC_KHZ)) {
+        error_setg(errp, "-accel switch does not work with TSC scaling"
+                   " (tsc-frequency=)");
+        return false;
+    }
+    return true;
+}
+
+bool x86_switch_init_tsc(CPUState *cs, X86SwitchCPU *sc, Error **errp)
+{
+    tsc_khz = cpu_env(cs)->tsc_khz;
+    sc->tsc_khz = tsc_khz;
+    /* Linux 5.16 and later; before, the MSR itself must do. */
+    sc->has_tsc_offset_attr =
+        x86_switch_tsc_attr(cs, KVM_HAS_DEVICE_ATTR, NULL) == 0;
+
+    if (sc->has_tsc_offset_attr && x86_switch_tsc_stands_still(cs)) {
+        error_setg(errp, "this host's KVM miscounts its guests' TSC, as the"
+                   " TSC's frequency was measured anew since KVM was loaded:"
+                   " reload the kvm modules");
+        return false;
+    }
+    return true;
+}
+
+static bool is_scaled(const X86SwitchCPU *sc)
+{
+    uint64_t differs = ABS((int64_t)sc->tsc_khz - tsc_khz);
+
+    return differs * 1000000 > (uint64_t)tsc_khz * x86_kvm_tsc_tolerance_ppm();
+}
+
+bool x86_switch_check_tsc(CPUState *cs, Error **errp)
+{
+    const X86SwitchCPU *sc = x86_switch_cpu(cs);
+
+    if (!is_scaled(sc)) {
+        return true;
+    }
+    error_setg(errp, "vCPU %d's TSC runs at %u kHz, as a stream has set it,"
+               " and this host's at %u kHz: TCG does not scale it",
+               cs->cpu_index, sc->tsc_khz, tsc_khz);
+    return false;
+}
+
+/* The MSR, read between two readings of the host's TSC. */
+static int x86_switch_read_tsc_msr(CPUState *cs, int64_t *offset)
+{
+    int64_t before = cpu_get_host_ticks(), after;
+    uint64_t tsc;
+    int ret = x86_kvm_get_msr(cs, MSR_IA32_TSC, &tsc);
+
+    after = cpu_get_host_ticks();
+    if (ret < 0) {
+        return ret;
+    }
+    *offset = tsc - (before + (after - before) / 2);
+    return 0;
+}
+
+/* The guest's TSC now, less its sc->tsc_offset. */
+static int64_t x86_switch_tsc_base(const X86SwitchCPU *sc)
+{
+    return sc->tsc_by_clock ? x86_host_tsc_by_clock(tsc_khz)
+                            : cpu_get_host_ticks();
+}
+
+int64_t x86_switch_tsc_base_at(const X86SwitchCPU *sc, const X86HostTSC *host)
+{
+    return sc->tsc_by_clock ? host->by_clock : host->counted;
+}
+
+/*
+ * Where the host's TSC is not stable, KVM has the guest's stand still from the
+ * vCPU's last entry to its next one, when it is set forward, at the least to
+ * what it would be by the host's clock since it was last set, at the frequency
+ * that the kernel believes it to have (kernel: kvm_arch_vcpu_load(),
+ * kvm_guest_time_update()).
+ *
+ * KVM and QEMU each sample two clocks one after the other.  Their sampling
+ * errors would accumulate over switches, so the old offset stays if the new one
+ * is within 20 ms.
+ */
+static int x86_switch_export_tsc_offset(CPUState *cs, X86SwitchCPU *sc)
+{
+    int64_t about = 20ll * tsc_khz;     /* 20 ms */
+    int64_t first, offset;
+    X86HostTSC host;
+    bool moves;
+    int ret = x86_switch_get_tsc_offset(cs, &first) ?:
+              x86_switch_get_tsc_offset(cs, &offset);
+
+    if (ret < 0) {
+        return ret;
+    }
+    moves = offset != first;
+    if (!moves) {
+        sc->tsc_least = cpu_get_host_ticks() + offset;
+        sc->tsc_by_clock = false;
+        sc->tsc_offset = offset;
+        return 0;
+    }
+    ret = x86_switch_catch_up_tsc(cs, &offset);
+    if (ret < 0) {
+        return ret;
+    }
+    host = x86_host_tsc(tsc_khz);
+    sc->tsc_least = host.counted + offset;
+    offset = sc->tsc_least - host.by_clock;
+    if (!sc->tsc_by_clock || !sc->tsc_offset_given ||
+        ABS(offset - sc->tsc_offset) > about) {
+        sc->tsc_by_clock = true;
+        sc->tsc_offset = offset;
+    }
+    return 0;
+}
+
+int x86_switch_export_tsc(CPUState *cs, X86SwitchCPU *sc)
+{
+    int ret;
+
+    if (sc->has_tsc_offset_attr) {
+        return x86_switch_export_tsc_offset(cs, sc);
+    }
+    ret = x86_switch_read_tsc_msr(cs, &sc->tsc_offset);
+    sc->tsc_least = cpu_get_host_ticks() + sc->tsc_offset;
+    return ret;
+}
+
+/*
+ * After the MSRs were put: writing MSR_IA32_TSC on a host whose TSC is not
+ * stable moves the guest's by the VM's age (HAZARDS C13).
+ */
+int x86_switch_import_tsc(CPUState *cs, X86SwitchCPU *sc,
+                          const X86HostTSC *host)
+{
+    int64_t offset = sc->tsc_offset;
+    int ret;
+
+    if (!sc->has_tsc_offset_attr || switch_omits(SWITCH_FIXUP_TSC_OFFSET)) {
+        return 0;
+    }
+    if (sc->tsc_by_clock) {
+        offset += host->by_clock - host->counted;
+    }
+    ret = x86_switch_tsc_attr(cs, KVM_SET_DEVICE_ATTR, &offset);
+    sc->tsc_offset_given = ret == 0;
+    return ret;
+}
+
+int x86_switch_poison_tsc(CPUState *cs)
+{
+    const X86SwitchCPU *sc = x86_switch_cpu(cs);
+    int64_t offset = sc->tsc_offset + (1ll << 40);
+
+    /* Where the host's is not stable, KVM goes on from what it had. */
+    return sc->has_tsc_offset_attr && !sc->tsc_by_clock
+           ? x86_switch_tsc_attr(cs, KVM_SET_DEVICE_ATTR, &offset) : 0;
+}
+
+/* QEMU sets the TSC at a reset, and when it loads the machine's state. */
+void x86_switch_forget_tsc(void)
+{
+    CPUState *cs;
+
+    CPU_FOREACH(cs) {
+        x86_switch_cpu(cs)->tsc_offset_given = false;
+    }
+}
+
+static void x86_switch_reset_tsc(void *opaque)
+{
+    x86_switch_forget_tsc();
+}
+
+bool x86_switch_tsc_offset_moves(CPUState *cs)
+{
+    int64_t first, second;
+
+    return x86_switch_get_tsc_offset(cs, &first) < 0 ||
+           x86_switch_get_tsc_offset(cs, &second) < 0 ||
+           first != second;
+}
+
+/* Set by a load into KVM, up to its first vCPU, whose TSC it has then. */
+static struct {
+    bool due, by_first;
+    X86HostTSC host;
+    uint64_t tsc;
+} kvm_load;
+
+void x86_switch_tsc_load_begins(void)
+{
+    x86_switch_forget_tsc();
+    kvm_load.due = true;
+    kvm_load.by_first = false;
+}
+
+/*
+ * KVM takes a TSC that differs by less than a second from what it is there for
+ * an attempt to synchronize it with other vCPUs', and leaves it (kernel:
+ * kvm_synchronize_tsc()): a snapshot's guest could find it less than it was.
+ * Its offset is taken as it is.  As with KVM, vCPUs whose TSCs were read one
+ * after the other have the same.
+ *
+ * A stream from a host whose TSC has another rate has KVM scale the TSC, if it
+ * can: then it is not the host's plus an offset, KVM's own offset stays, and
+ * x86_switch_check_tsc() refuses a switch.
+ */
+void switch_arch_loaded_kvm(CPUState *cs)
+{
+    CPUX86State *env = cpu_env(cs);
+    X86SwitchCPU *sc = x86_switch_cpu(cs);
+    int64_t second = tsc_khz * 1000ll;
+    int64_t offset;
+
+    if (!kvm_load.due) {
+        return;
+    }
+    sc->tsc_khz = kvm_vcpu_ioctl(cs, KVM_GET_TSC_KHZ);
+    if (is_scaled(sc) || !sc->has_tsc_offset_attr) {
+        return;
+    }
+    if (!kvm_load.by_first) {
+        kvm_load.by_first = true;
+        kvm_load.host = x86_host_tsc(tsc_khz);
+        kvm_load.tsc = env->tsc;
+    }
+    offset = (ABS((int64_t)(env->tsc - kvm_load.tsc)) < second
+              ? kvm_load.tsc : env->tsc) - kvm_load.host.counted;
+    /* Where that fails the TSC is what KVM made of it, as without a switch. */
+    x86_switch_tsc_attr(cs, KVM_SET_DEVICE_ATTR, &offset);
+}
+
+/* Set between a load into TCG and the first use of what was loaded. */
+static bool tsc_loaded;
+
+/* Go on from the TSC that was loaded: one reading of the host's for all. */
+void x86_switch_use_loaded_tsc(void)
+{
+    X86HostTSC host;
+    CPUState *cs;
+
+    if (!tsc_loaded) {
+        return;
+    }
+    tsc_loaded = false;
+    host = x86_host_tsc(tsc_khz);
+    CPU_FOREACH(cs) {
+        X86SwitchCPU *sc = x86_switch_cpu(cs);
+
+        sc->tsc_least = cpu_env(cs)->tsc;
+        sc->tsc_offset = sc->tsc_least - x86_switch_tsc_base_at(sc, &host);
+    }
+}
+
+void switch_arch_pre_save_tcg(void)
+{
+    CPUState *cs;
+
+    x86_switch_use_loaded_tsc();
+    CPU_FOREACH(cs) {
+        cpu_env(cs)->tsc = x86_switch_get_tsc(cpu_env(cs));
+    }
+}
+
+void switch_arch_post_load_tcg(void)
+{
+    /* The vCPUs' sections, with the TSC, are still to come. */
+    tsc_loaded = true;
+}
+
+static void x86_switch_tsc_vm_state_change(void *opaque, bool running,
+                                           RunState state)
+{
+    if (running) {
+        x86_switch_use_loaded_tsc();
+        kvm_load.due = false;
+    }
+}
+
+void x86_switch_init_tsc_load(void)
+{
+    qemu_register_reset(x86_switch_reset_tsc, NULL);
+    /* Before kvm-clock's pages are filled, which is at priority 1. */
+    qemu_add_vm_change_state_handler_prio(x86_switch_tsc_vm_state_change,
+                                          NULL, 0);
+}
+
+/*
+ * On the host's processor: whatever was loaded before is there, and nothing
+ * after it is loaded yet (SDM vol. 2, LFENCE; AMD's does so, too, as Linux sets
+ * DE_CFG.LFENCE_SERIALIZE).
+ */
+static void load_fence(void)
+{
+    if (!switch_omits(SWITCH_FIXUP_TSC_ORDER)) {
+        asm volatile("lfence" : : : "memory");
+    }
+}
+
+/*
+ * A guest orders its RDTSC by an LFENCE before it, which TCG makes a barrier
+ * for memory alone.  The host's RDTSC is therefore ordered here: otherwise a
+ * vCPU can load the TSC that another vCPU has stored, and read less than that.
+ */
+uint64_t x86_switch_get_tsc(CPUX86State *env)
+{
+    CPUState *cs = env_cpu(env);
+    const X86SwitchCPU *sc = x86_switch_cpu(cs);
+    uint64_t tsc;
+
+    load_fence();
+    tsc = x86_switch_tsc_base(sc) + sc->tsc_offset;
+    load_fence();
+    /* It may have gone round. */
+    return (int64_t)(tsc - sc->tsc_least) < 0 ? sc->tsc_least : tsc;
+}
+
+void x86_switch_wrmsr(CPUX86State *env, uint32_t msr, uint64_t value)
+{
+    if (msr == MSR_IA32_TSC) {
+        CPUState *cs = env_cpu(env);
+        X86SwitchCPU *sc = x86_switch_cpu(cs);
+
+        sc->tsc_offset = value - x86_switch_tsc_base(sc);
+        sc->tsc_least = value;
+        return;
+    }
+    if (msr == MSR_IA32_FEATURE_CONTROL) {
+        if (x86_switch_cpu(env_cpu(env))->has_feature_control) {
+            env->msr_ia32_feature_control = value;
+        }
+        return;
+    }
+    x86_switch_kvmclock_wrmsr(env, msr, value);
+}
+
+uint64_t x86_switch_rdmsr(CPUX86State *env, uint32_t msr)
+{
+    uint64_t value = 0;
+
+    if (msr == MSR_IA32_TSC) {
+        return x86_switch_get_tsc(env);
+    }
+    if (msr == MSR_IA32_FEATURE_CONTROL) {
+        return env->msr_ia32_feature_control;
+    }
+    x86_switch_kvmclock_rdmsr(env, msr, &value);
+    return value;
+}

@@ -1,0 +1,56 @@
+/*
+ * The rules that a vCPU's state must keep: going through them
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include "qemu/osdep.h"
+#include "rules-internal.h"
+
+const X86SwitchRule *x86_switch_rule(size_t i)
+{
+    static const X86SwitchRule *const tables[] = {
+        x86_switch_control_rules,
+        x86_switch_segment_rules,
+        x86_switch_event_rules,
+        x86_switch_msr_rules,
+    };
+
+    for (int t = 0; t < ARRAY_SIZE(tables); t++) {
+        for (const X86SwitchRule *rule = tables[t]; rule->name; rule++) {
+            if (i-- == 0) {
+                return rule;
+            }
+        }
+    }
+    return NULL;
+}
+
+bool x86_switch_rule_is_broken(const X86SwitchRule *rule, const X86KVMState *s,
+                               const X86SwitchLimits *l)
+{
+    return (s->have & rule->needs) == rule->needs && rule->broken(s, l);
+}
+
+const X86SwitchRule *x86_switch_broken_rule(const X86KVMState *s,
+                                            const X86SwitchLimits *l)
+{
+    const X86SwitchRule *rule;
+
+    for (size_t i = 0; (rule = x86_switch_rule(i)); i++) {
+        if (x86_switch_rule_is_broken(rule, s, l)) {
+            return rule;
+        }
+    }
+    return NULL;
+}
+
+bool x86_switch_find_msr(const X86KVMState *s, uint32_t index, uint64_t *value)
+{
+    for (int i = 0; i < s->nmsrs; i++) {
+        if (s->msrs[i].index == index) {
+            *value = s->msrs[i].data;
+            return true;
+        }
+    }
+    return false;
+}
