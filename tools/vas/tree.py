@@ -54,7 +54,7 @@ def series(top):
     return [line for line in lines if line]
 
 
-def _patched_files(path):
+def patched_files(path):
     """The names of the files that the patch at @path changes."""
     names = []
     with open(path, encoding="utf-8", errors="replace") as file:
@@ -151,7 +151,7 @@ class Tree:
             path = os.path.join(self._top, "patches", patch)
             if not os.path.isfile(path):
                 raise TreeError(f"patches/series names {patch}, which is not there")
-            names.update(_patched_files(path))
+            names.update(patched_files(path))
         with tempfile.TemporaryDirectory(dir=os.path.dirname(self._src)) as work:
             for name in names:
                 if os.path.isfile(os.path.join(self._pristine, name)):
