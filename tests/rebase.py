@@ -12,7 +12,7 @@ import tempfile
 from vas import paths
 from vas.rebase import examine, fits
 from vas.testing import Failure, expect_equal, run_test
-from vas.tree import overlay_files, patched_files, series
+from vas.tree import overlay_files, patched_by, series
 from vas.upstream import copy_pristine
 
 VICTIM = "fix-tcg-halt-poll.patch"
@@ -20,9 +20,8 @@ VICTIM = "fix-tcg-halt-poll.patch"
 
 def a_tree(folder):
     """The files of the pristine source that matter."""
-    names = {name for patch in series(paths.TOP)
-             for name in patched_files(os.path.join(paths.TOP, "patches", patch))}
-    copy_pristine(sorted(names | {"VERSION", "qapi/qapi-schema.json"}), folder)
+    names = patched_by(os.path.join(paths.TOP, "patches", name) for name in series(paths.TOP))
+    copy_pristine([*names, "VERSION", "qapi/qapi-schema.json"], folder)
 
 
 def removed_line(patch):

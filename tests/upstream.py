@@ -12,7 +12,7 @@ import tempfile
 
 from vas import paths
 from vas.testing import Failure, expect_equal, run_test
-from vas.tree import patched_files
+from vas.tree import patched_by
 from vas.upstream import Repository, copy_pristine, fixes, upstream
 
 AUTHOR = "A Tester <tester@example.org>"
@@ -35,7 +35,7 @@ def applied_mails(scratch):
         raise Failure("the cover letter still has git's own text")
     target = os.path.join(scratch, "target")
     repository = Repository(target, AUTHOR)
-    copy_pristine(sorted({name for path in fixes() for name in patched_files(path)}), target)
+    copy_pristine(patched_by(fixes()), target)
     repository.commit("base")
     before = contents(target)
     repository.git("am", "-q", *(os.path.join(mails, name) for name in names[1:]))
@@ -49,8 +49,10 @@ def applied_mails(scratch):
 
 
 def nameless(scratch):
-    """git must not make up a name."""
-    environment = dict(os.environ, HOME=scratch, GIT_CONFIG_NOSYSTEM="1")
+    """git must not make up a name.  It knows none here, whatever this machine's git is set to."""
+    environment = {name: value for name, value in os.environ.items()
+                   if not name.startswith("GIT_") and name not in ("EMAIL", "XDG_CONFIG_HOME")}
+    environment |= {"HOME": scratch, "GIT_CONFIG_NOSYSTEM": "1"}
     code = (f"from vas.upstream import *\ntry:\n    upstream({scratch + '/nameless'!r})\n"
             "except UpstreamError as error:\n    print(error)\n")
     said = subprocess.run([sys.executable, "-c", code], env=environment, check=True, text=True,

@@ -15,7 +15,7 @@ import sys
 import tempfile
 
 from vas import paths
-from vas.tree import overlay_files, patched_files, series
+from vas.tree import overlay_files, patched_by, series
 
 
 def _patch(path, work, fuzz, dry_run):
@@ -56,7 +56,7 @@ def examine(tree):
         with open(version, encoding="utf-8") as file:
             result["version"] = file.read().strip()
     with tempfile.TemporaryDirectory() as work:
-        for name in sorted({n for path in paths_of.values() for n in patched_files(path)}):
+        for name in patched_by(paths_of.values()):
             origin = os.path.join(tree, name)
             if os.path.isfile(origin):
                 os.makedirs(os.path.dirname(os.path.join(work, name)), exist_ok=True)

@@ -54,6 +54,11 @@ def series(top):
     return [line for line in lines if line]
 
 
+def patched_by(patches):
+    """The names of the files that the patches at these paths change, sorted."""
+    return sorted({name for path in patches for name in patched_files(path)})
+
+
 def patched_files(path):
     """The names of the files that the patch at @path changes."""
     names = []

@@ -14,7 +14,7 @@ import subprocess
 import sys
 
 from vas import paths
-from vas.tree import patched_files, series
+from vas.tree import patched_by, series
 
 SUBJECT = "Fixes for x86's TCG and KVM, migration and monitor"
 BLURB = """\
@@ -37,17 +37,20 @@ class Repository:
 
     def __init__(self, folder, author):
         self._folder = folder
-        # Without a name git would make one up, of the host's.
-        self._identity = ["-c", "user.useConfigOnly=true"]
+        self._environment = dict(os.environ)
         if author:
             name, mail = IDENTITY.fullmatch(author).groups()
-            self._identity += ["-c", f"user.name={name}", "-c", f"user.email={mail}"]
+            for role in ("AUTHOR", "COMMITTER"):
+                self._environment[f"GIT_{role}_NAME"] = name
+                self._environment[f"GIT_{role}_EMAIL"] = mail
         os.makedirs(folder)
         self.git("init", "-q", "-b", "base")
 
     def git(self, *arguments):
-        done = subprocess.run(["git", "-C", self._folder, *self._identity, *arguments], check=False,
-                              text=True, capture_output=True)
+        # Without a name git would make one up, of the host's.
+        done = subprocess.run(["git", "-C", self._folder, "-c", "user.useConfigOnly=true",
+                               *arguments], check=False, text=True, capture_output=True,
+                              env=self._environment)
         if "user.useConfigOnly" in done.stderr or "tell me who you are" in done.stderr:
             raise UpstreamError("git does not know whose mails they are: give --author "
                                 "'NAME <MAIL>', or set git's user.name and user.email")
@@ -61,6 +64,11 @@ class Repository:
         return subprocess.run(["patch", "-p1", "-F0", "-s", "-f", "--no-backup-if-mismatch",
                                "-r", "-", "-d", self._folder, "-i", path], check=False,
                               capture_output=True).returncode == 0
+
+    def reset(self):
+        """The files as they are on the branch "base"."""
+        self.git("checkout", "-q", "-f", "base")
+        self.git("clean", "-q", "-f", "-d")
 
     def commit(self, message):
         self.git("add", "-A")
@@ -97,12 +105,9 @@ def needing_others(repository):
     """The patches that do not apply to the pristine source alone."""
     found = []
     for path in fixes():
-        repository.git("checkout", "-q", "-f", "base")
-        repository.git("clean", "-q", "-f", "-d")
         if not repository.apply(path):
             found.append(os.path.basename(path))
-    repository.git("checkout", "-q", "-f", "base")
-    repository.git("clean", "-q", "-f", "-d")
+        repository.reset()
     return found
 
 
@@ -131,7 +136,7 @@ def upstream(folder, author=None, signoff=False):
     shutil.rmtree(folder, ignore_errors=True)
     tree, mails = os.path.join(folder, "tree"), os.path.join(folder, "mails")
     repository = Repository(tree, author)
-    copy_pristine(sorted({name for path in fixes() for name in patched_files(path)}), tree)
+    copy_pristine(patched_by(fixes()), tree)
     repository.commit(f"QEMU {qemu_version()}")
     needing = needing_others(repository)
     repository.git("checkout", "-q", "-b", "fixes")
