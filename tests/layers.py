@@ -15,7 +15,7 @@ INCLUDE = re.compile(r'^#include "(.*)"', re.M)
 # A header that is named without a folder is one of the same folder.
 PURE = r"qemu/.*|cpu\.h|hw/i386/apic_internal\.h|kvm/hyperv-proto\.h|standard-headers/.*|[a-z-]+\.h"
 ANY_OF_X86 = r"target/.*|switch/.*|cpu-internal\.h|host-cpu\.h|hw/i386/.*|kvm/.*|tcg/helper.*"
-# A folder, and what its files may include; or, with "not", may not.
+# A folder, and a pattern: of all that its files may include (True), or of what they may not (False).
 LAYERS = (
     ("target/i386/switch/state", True, PURE),
     ("target/i386/switch/kvm", False, r"switch/(tcg|selftest)/.*"),

@@ -23,8 +23,8 @@ from vas.testing import (LONG, Failure, Payload, Skip, expect_equal, run_test,  
                          switch_must_wait)
 from vas.ways import all_ways, four_ways  # noqa: E402
 
-# Payloads of payloads.list that are not run if not named.  control64: a Haswell has no protection keys;
-# and Bochs does not apply them at CPL0 (SDM vol. 3A, 4.6.2), so it fails under KVM alone, too.
+# Payloads that run only if --only names them.  control64 needs protection keys.  A Haswell has none.  On
+# newer processors Bochs does not apply them at CPL0 (SDM vol. 3A, 4.6.2): it fails under KVM alone, too.
 NOT_HERE = ("control64",)
 # Those that are not run with an AMD processor in Bochs.  The payloads fail under KVM alone: Bochs stops
 # ("3rd exception with no resolution"), or lets no second vCPU into long mode, as it has a 16-bit TSS

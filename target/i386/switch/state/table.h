@@ -156,7 +156,8 @@ extern const int x86_tcg_form_count;
 /**
  * x86_state_canonicalise_tcg: apply all forms to the copy @cpu
  *
- * What is in the LAPIC is not here, nor what depends on the host or the time.
+ * The forms do not cover the LAPIC, nor state that depends on the host or on
+ * time.
  */
 void x86_state_canonicalise_tcg(X86CPU *cpu);
 
