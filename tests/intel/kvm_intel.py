@@ -18,6 +18,7 @@ from vas import hostile, oracle  # noqa: E402
 from vas.faults import faults  # noqa: E402
 from vas.rig import RigError, kind  # noqa: E402
 from vas.screen import screen  # noqa: E402
+from vas.served import served  # noqa: E402
 from vas.soak import FAILURES, soak  # noqa: E402
 from vas.testing import (LONG, Failure, Payload, Skip, expect_equal, run_test,  # noqa: E402
                          switch_must_wait)
@@ -78,6 +79,7 @@ OTHERS = {
     "cross32": soaked("cross32", 20),
     "models": models,
     "pdptes": pdptes,
+    "served": served,
     "smm": payloads.smm,
     "on-kvm-error": payloads.on_kvm_error,
     "on-kvm-error-waits": payloads.on_kvm_error_waits,

@@ -6,6 +6,7 @@ import itertools
 from switchable import SWITCH, switchable
 from vas.host import LocalHost
 from vas.screen import screen
+from vas.served import served
 from vas.testing import Payload, expect_equal, expect_error, left_out, main, need_kvm
 
 
@@ -70,5 +71,13 @@ def screen_shown():
         screen(host, laps=10)
 
 
+def timer_served():
+    """A one-shot LAPIC timer that was served does not come again."""
+    need_kvm()
+    with LocalHost() as host:
+        served(host)
+
+
 main({"balloon": balloon, "ferr": ferr, "coalesced": coalesced,
-      "coalesced-control": coalesced_control, "screen": screen_shown})
+      "coalesced-control": coalesced_control, "screen": screen_shown,
+      "timer-served": timer_served})

@@ -118,8 +118,6 @@ CONSEQUENCES = (
      "PDPTEs that a 32-bit guest has changed and not loaded take effect at a switch to TCG"),
     (lambda f: f["modules"].get("kvm_amd", {}).get("vnmi") in ("Y", "1"),
      "a switch waits while an NMI is pending: this KVM (vnmi) could not take it back"),
-    (lambda f: f["modules"].get("kvm_intel", {}).get("preemption_timer") in ("Y", "1"),
-     "a LAPIC timer that was served may fire once more, if another interrupt woke its vCPU"),
 )
 
 

@@ -246,15 +246,18 @@ class Machine:
         except OSError:
             return ""
 
-    def wait_trace(self, event, timeout):
+    def wait_trace(self, event, timeout, cause=None):
         """
-        Wait until QEMU's trace event @event happens, from now on; returns whether it did.  The
-        machine runs on meanwhile: one is back some ms after the event.
+        Wait until QEMU's trace event @event happens, from now on, of itself or as the function @cause
+        makes it; returns whether it did.  The machine runs on meanwhile: one is back some ms after
+        the event.
         """
         seen = os.path.getsize(self._output)
         until = time.monotonic() + patiently(timeout)
         self.hmp(f"log trace:{event}")
         try:
+            if cause:
+                cause()
             while True:
                 # The log's lines may begin with a time.
                 with open(self._output, encoding="utf-8", errors="replace") as file:

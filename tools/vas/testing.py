@@ -251,6 +251,10 @@ class Payload:
     def tell(self, command, timeout=30):
         """Send a payload that takes commands the letter @command, and wait until it obeyed."""
         self.machine.serial.send(command)
+        self.expect_obeyed(command, timeout)
+
+    def expect_obeyed(self, command, timeout=30):
+        """Wait until the payload says that it obeyed the @command that it was sent."""
         match = self.machine.debugcon.expect([r"ERROR.*\n", "^done: " + command], timeout)
         self._check(match.group(0))
 

@@ -123,8 +123,8 @@ int x86_switch_settle_lapic_timer(CPUState *cs, X86SwitchCPU *sc,
         certain = before || switch_fire_hrtimers(cs->thread_id);
         ret = x86_switch_take_lapic_timer(cs, &was_runnable);
         /*
-         * VMX's preemption timer is not looked at for a vCPU that is halted
-         * and has another interrupt to wake it.
+         * VMX's preemption timer is not looked at for a vCPU that is woken
+         * all the same, as by an SMI.
          */
         if (was_runnable && x86_kvm_has_preemption_timer()) {
             certain = false;

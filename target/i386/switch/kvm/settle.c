@@ -110,10 +110,56 @@ static int get_mp_state(CPUState *cs, uint32_t *state)
     return ret;
 }
 
+/*
+ * Enter with interrupts and NMIs held back, so that none is injected or wakes
+ * a halted vCPU.  @events are what was there before, and is again.  KVM keeps
+ * the pending NMIs, to which one may be added meanwhile.
+ */
+static int enter_undisturbed(CPUState *cs, const struct kvm_vcpu_events *events,
+                             uint32_t state)
+{
+    struct kvm_vcpu_events held = *events, before = *events;
+    int ret, restored;
+
+    before.flags &= ~KVM_VCPUEVENT_VALID_NMI_PENDING;
+    held.flags = before.flags | KVM_VCPUEVENT_VALID_SHADOW;
+    held.interrupt.shadow = KVM_X86_SHADOW_INT_STI;
+    held.nmi.masked = 1;
+    ret = kvm_vcpu_ioctl(cs, KVM_SET_VCPU_EVENTS, &held) ?:
+          set_mp_state(cs, state) ?:
+          enter_with_signal(cs, kvm_run_ioctl);
+    restored = put_back(cs, KVM_SET_VCPU_EVENTS, &before);
+    return restored ?: ret;
+}
+
+/* Whether KVM_SET_VCPU_EVENTS can give back just what was there. */
+static bool may_hold(const struct kvm_vcpu_events *events)
+{
+    return !events->smi.pending &&
+           !(events->nmi.pending && x86_kvm_has_vnmi());
+}
+
 typedef struct TakeTimer {
     bool was_runnable;
     int ret;
 } TakeTimer;
+
+/*
+ * VMX's preemption timer runs only in the guest.  KVM has a software timer in
+ * its place, and so looks whether it is over, for a halted vCPU which nothing
+ * wakes (kernel: vcpu_block()).
+ */
+static int take_preemption_timer(CPUState *cs, uint32_t *after)
+{
+    struct kvm_vcpu_events events;
+    int ret = kvm_vcpu_ioctl(cs, KVM_GET_VCPU_EVENTS, &events);
+
+    if (ret == 0 && may_hold(&events)) {
+        ret = enter_undisturbed(cs, &events, KVM_MP_STATE_HALTED) ?:
+              get_mp_state(cs, after);
+    }
+    return ret;
+}
 
 /*
  * A vCPU that is halted executes nothing, whatever KVM it is, but KVM looks
@@ -129,9 +175,13 @@ static void take_timer(CPUState *cs, run_on_cpu_data data)
         (state == KVM_MP_STATE_RUNNABLE || state == KVM_MP_STATE_HALTED)) {
         t->ret = set_mp_state(cs, KVM_MP_STATE_HALTED);
         if (t->ret == 0) {
+            /* One that an interrupt in IRR wakes does not start here. */
             t->ret = enter_with_signal(cs, kvm_run_ioctl) ?:
                      get_mp_state(cs, &after);
-            /* A halted one is woken by what is in IRR, but not here. */
+            if (t->ret == 0 && after == KVM_MP_STATE_RUNNABLE &&
+                x86_kvm_has_preemption_timer()) {
+                t->ret = take_preemption_timer(cs, &after);
+            }
             t->ret = put_back_mp_state(cs, state) ?: t->ret;
         }
     }
@@ -161,26 +211,6 @@ typedef struct CatchUp {
     int ret;
 } CatchUp;
 
-/*
- * Nothing can be injected in the meantime, no instruction is executed, and no
- * event lost: @events and @state are what was there before.
- */
-static int enter_undisturbed(CPUState *cs, const struct kvm_vcpu_events *events,
-                             uint32_t state)
-{
-    struct kvm_vcpu_events held = *events, before = *events;
-    int ret, restored;
-
-    held.flags |= KVM_VCPUEVENT_VALID_SHADOW;
-    held.interrupt.shadow = KVM_X86_SHADOW_INT_STI;
-    held.nmi.masked = 1;
-    ret = kvm_vcpu_ioctl(cs, KVM_SET_VCPU_EVENTS, &held) ?:
-          set_mp_state(cs, KVM_MP_STATE_RUNNABLE) ?:
-          enter_with_signal(cs, kvm_run_ioctl);
-    restored = put_back(cs, KVM_SET_VCPU_EVENTS, &before);
-    return put_back_mp_state(cs, state) ?: restored ?: ret;
-}
-
 static void catch_up_tsc(CPUState *cs, run_on_cpu_data data)
 {
     CatchUp *c = data.host_ptr;
@@ -191,15 +221,15 @@ static void catch_up_tsc(CPUState *cs, run_on_cpu_data data)
 
     c->ret = get_mp_state(cs, &state) ?:
              kvm_vcpu_ioctl(cs, KVM_GET_VCPU_EVENTS, &events);
-    if (may_enter(cs) && !events.smi.pending &&
-        !(events.nmi.pending && x86_kvm_has_vnmi())) {
+    if (may_enter(cs) && may_hold(&events)) {
         tries = CATCH_UP_TRIES;
     }
     for (int i = 0; c->ret == 0 && i < tries; i++) {
         last = c->offset;
         last_read_at = read_at;
         if (tries > 1) {
-            c->ret = enter_undisturbed(cs, &events, state);
+            c->ret = enter_undisturbed(cs, &events, KVM_MP_STATE_RUNNABLE);
+            c->ret = put_back_mp_state(cs, state) ?: c->ret;
         }
         c->ret = c->ret ?: x86_switch_get_tsc_offset(cs, &c->offset);
         read_at = cpu_get_host_ticks();
