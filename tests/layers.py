@@ -18,9 +18,15 @@ ANY_OF_X86 = r"target/.*|switch/.*|cpu-internal\.h|host-cpu\.h|hw/i386/.*|kvm/.*
 # A folder, and a pattern: of all that its files may include (True), or of what they may not (False).
 LAYERS = (
     ("target/i386/switch/state", True, PURE),
-    ("target/i386/switch/kvm", False, r"switch/(tcg|selftest)/.*"),
-    ("target/i386/switch/tcg", False, r"switch/(kvm|selftest)/.*"),
+    ("target/i386/switch/kvm", False, r"switch/(tcg|selftest)/.*|accel/switch/internal\.h"),
+    ("target/i386/switch/tcg", False, r"switch/(kvm|selftest)/.*|accel/switch/internal\.h"),
+    ("target/i386/switch/selftest", False, r"accel/switch/internal\.h"),
     ("accel/switch", False, ANY_OF_X86),
+    ("accel/switch/selftest", False, ANY_OF_X86),
+    ("cpus", False, ANY_OF_X86 + r"|accel/switch/(internal|selftest/.*)\.h"),
+    ("migration", False, ANY_OF_X86 + r"|accel/switch/(internal|selftest/.*)\.h"),
+    ("monitor", False, ANY_OF_X86 + r"|accel/switch/(arch|internal|selftest/.*)\.h"),
+    ("hw/misc", False, ANY_OF_X86 + r"|accel/switch/(arch|internal|selftest/.*)\.h"),
 )
 
 
@@ -34,7 +40,7 @@ def control():
     """The rules can be broken."""
     for header, number in (("system/kvm.h", 0), ("switch/x86-switch.h", 0),
                            ("switch/selftest/clocks.h", 1), ("switch/kvm/vcpu.h", 2),
-                           ("target/i386/cpu.h", 3)):
+                           ("target/i386/cpu.h", 4), ("accel/switch/internal.h", 6)):
         folder, allowed, pattern = LAYERS[number]
         if wrong(f'#include "{header}"\n', allowed, pattern) != [header]:
             raise Failure(f"{folder} may include {header}, it seems")

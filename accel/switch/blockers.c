@@ -1,67 +1,37 @@
 /*
- * What stands in the way of a switch
+ * What stands in the way of a switch: a list to which each part of QEMU that
+ * knows of something adds it
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 #include "qemu/osdep.h"
 #include "qapi/error.h"
 #include "qapi/util.h"
-#include "hw/boards.h"
-#include "hw/qdev-core.h"
-#include "hw/virtio/vhost.h"
-#include "migration/migration.h"
+#include "qemu/queue.h"
 #include "system/runstate.h"
 #include "internal.h"
+#include "trace.h"
 
-/*
- * Devices that give interrupts to KVM by themselves, that write guest
- * memory behind QEMU's back, or that translate interrupts in a way only
- * one accelerator knows (HAZARDS A14, E7).
- */
-static const char *const switch_refused_devices[] = {
-    "vfio-pci",
-    "vfio-user-pci",
-    "vhost-vdpa-device-base",
-    "vhost-user-base",
-    "ivshmem-doorbell",
-    "x-pci-proxy-dev",
-    "x86-iommu",
-    "virtio-iommu-device",
-};
+static QSIMPLEQ_HEAD(, SwitchBlocker) switch_blockers =
+    QSIMPLEQ_HEAD_INITIALIZER(switch_blockers);
 
-static int switch_find_refused(Object *obj, void *opaque)
+void switch_add_blocker(SwitchBlocker *blocker)
 {
-    const char **found = opaque;
-
-    for (int i = 0; i < ARRAY_SIZE(switch_refused_devices); i++) {
-        if (object_dynamic_cast(obj, switch_refused_devices[i])) {
-            *found = object_get_typename(obj);
-            return 1;
-        }
-    }
-    return 0;
+    QSIMPLEQ_INSERT_TAIL(&switch_blockers, blocker, next);
 }
 
-bool switch_check_machine(MachineState *ms, Error **errp)
+static char *switch_in_progress_reason(void)
 {
-    const char *found = NULL;
-
-    object_child_foreach_recursive(OBJECT(ms), switch_find_refused, &found);
-    if (found) {
-        error_setg(errp, "-accel switch does not work with device '%s'",
-                   found);
-        return false;
-    }
-    if (vhost_get_max_memslots() != UINT_MAX) {
-        error_setg(errp, "-accel switch does not work with vhost devices"
-                   " (vhost=on)");
-        return false;
-    }
-    return true;
+    return switch_state->in_progress
+           ? g_strdup("a switch is already in progress") : NULL;
 }
 
-/* A sentence, or NULL if a guest in this state can be switched. */
-static char *switch_runstate_blocker(void)
+static char *switch_no_vcpu_reason(void)
+{
+    return first_cpu ? NULL : g_strdup("the machine has no vCPU");
+}
+
+static char *switch_run_state_reason(void)
 {
     RunState state = runstate_get();
 
@@ -92,61 +62,76 @@ static char *switch_runstate_blocker(void)
     }
 }
 
-/*
- * KVM's breakpoints are INT3s in guest memory or in its debug registers,
- * TCG's are in lists of its own: neither can take the other's (HAZARDS G).
- */
-static bool switch_debugger_active(void)
+void switch_init_blockers(void)
 {
-    CPUState *cpu;
+    static SwitchBlocker own[] = {
+        { .id = "in-progress", .reason = switch_in_progress_reason },
+        { .id = "no-vcpu", .reason = switch_no_vcpu_reason },
+        { .id = "run-state", .reason = switch_run_state_reason },
+    };
 
-    CPU_FOREACH(cpu) {
-        if (cpu->singlestep_enabled) {
-            return true;
+    for (int i = 0; i < ARRAY_SIZE(own); i++) {
+        switch_add_blocker(&own[i]);
+    }
+}
+
+static AccelBlocker *switch_new_blocker(const char *id, char *reason)
+{
+    AccelBlocker *blocker = g_new0(AccelBlocker, 1);
+
+    blocker->id = g_strdup(id);
+    blocker->reason = reason;
+    return blocker;
+}
+
+AccelBlockerList *accel_switch_blockers(void)
+{
+    AccelBlockerList *list = NULL, **tail = &list;
+    SwitchBlocker *b;
+
+    if (!accel_switch_configured()) {
+        QAPI_LIST_APPEND(tail, switch_new_blocker("not-configured",
+            g_strdup("QEMU was started without -accel switch")));
+        return list;
+    }
+    if (switch_state->ending) {
+        /* What the others ask may be freed already. */
+        QAPI_LIST_APPEND(tail, switch_new_blocker("ending",
+            g_strdup("QEMU is ending")));
+        return list;
+    }
+    QSIMPLEQ_FOREACH(b, &switch_blockers, next) {
+        char *reason = b->reason();
+
+        if (reason) {
+            QAPI_LIST_APPEND(tail, switch_new_blocker(b->id, reason));
         }
     }
-    return switch_state->breakpoints > 0;
+    return list;
 }
 
 bool switch_is_blocked_for_now(void)
 {
-    return migration_is_running() || switch_debugger_active();
+    SwitchBlocker *b;
+
+    QSIMPLEQ_FOREACH(b, &switch_blockers, next) {
+        g_autofree char *reason = b->passes ? b->reason() : NULL;
+
+        if (reason) {
+            return true;
+        }
+    }
+    return false;
 }
 
-strList *switch_blockers(void)
+bool switch_check(Error **errp)
 {
-    g_autoptr(Error) err = NULL;
-    strList *list = NULL, **tail = &list;
-    char *reason;
+    g_autoptr(AccelBlockerList) blockers = accel_switch_blockers();
 
-    if (!accel_switch_configured()) {
-        QAPI_LIST_APPEND(tail,
-                         g_strdup("QEMU was started without -accel switch"));
-        return list;
+    if (blockers) {
+        error_setg(errp, "can't switch: %s", blockers->value->reason);
+        trace_accel_switch_refused(blockers->value->reason);
+        return false;
     }
-    if (switch_state->ending) {
-        QAPI_LIST_APPEND(tail, g_strdup("QEMU is ending"));
-        return list;
-    }
-    if (switch_state->in_progress) {
-        QAPI_LIST_APPEND(tail, g_strdup("a switch is already in progress"));
-    }
-    if (!first_cpu) {
-        QAPI_LIST_APPEND(tail, g_strdup("the machine has no vCPU"));
-    }
-    reason = switch_runstate_blocker();
-    if (reason) {
-        QAPI_LIST_APPEND(tail, reason);
-    }
-    if (migration_is_running()) {
-        QAPI_LIST_APPEND(tail, g_strdup("a migration is running"));
-    }
-    if (!switch_check_machine(current_machine, &err)) {
-        QAPI_LIST_APPEND(tail, g_strdup(error_get_pretty(err)));
-    }
-    if (switch_debugger_active()) {
-        QAPI_LIST_APPEND(tail, g_strdup("a debugger has breakpoints set or is"
-                                        " stepping"));
-    }
-    return list;
+    return true;
 }

@@ -15,7 +15,6 @@
 #include "qemu/plugin.h"
 #include "hw/boards.h"
 #include "hw/qdev-core.h"
-#include "migration/vmstate.h"
 #include "system/cpu-timers.h"
 #include "system/kvm.h"
 #include "system/kvm_int.h"
@@ -27,51 +26,6 @@
 #include "internal.h"
 
 SwitchState *switch_state;
-
-static const char *const switch_fixup_names[SWITCH_FIXUP__MAX] = {
-    [SWITCH_FIXUP_TB_FLUSH]         = "tb-flush",
-    [SWITCH_FIXUP_SHADOW_FLUSH]     = "shadow-flush",
-    [SWITCH_FIXUP_REINJECT]         = "reinject",
-    [SWITCH_FIXUP_EXTINT]           = "extint",
-    [SWITCH_FIXUP_LAPIC_EXPIRED]    = "lapic-expired",
-    [SWITCH_FIXUP_LAPIC_COUNT]      = "lapic-count",
-    [SWITCH_FIXUP_TSC_OFFSET]       = "tsc-offset",
-    [SWITCH_FIXUP_TSC_ORDER]        = "tsc-order",
-    [SWITCH_FIXUP_XSTATE_BV]        = "xstate-bv",
-    [SWITCH_FIXUP_X87_ORDER]        = "x87-order",
-    [SWITCH_FIXUP_INTERRUPT_SHADOW] = "interrupt-shadow",
-    [SWITCH_FIXUP_DESCRIPTORS]      = "descriptors",
-    [SWITCH_FIXUP_GUEST_VALUES]     = "guest-values",
-    [SWITCH_FIXUP_COALESCED_MMIO]   = "coalesced-mmio",
-    [SWITCH_FIXUP_INTERRUPT_READY]  = "interrupt-ready",
-    [SWITCH_FIXUP_KVM_CLOCK]        = "kvm-clock",
-    [SWITCH_FIXUP_CPUID]            = "cpuid",
-};
-
-/* Parse x-omit; false and @errp set for an unknown name. */
-static bool switch_parse_omit(const char *names, uint64_t *omit,
-                              Error **errp)
-{
-    g_auto(GStrv) list = g_strsplit(names, ":", 0);
-    uint64_t mask = 0;
-
-    for (char **name = list; *name; name++) {
-        int i;
-
-        for (i = 0; i < SWITCH_FIXUP__MAX; i++) {
-            if (g_str_equal(*name, switch_fixup_names[i])) {
-                mask |= 1ull << i;
-                break;
-            }
-        }
-        if (i == SWITCH_FIXUP__MAX) {
-            error_setg(errp, "x-omit: there is no fix-up '%s'", *name);
-            return false;
-        }
-    }
-    *omit = mask;
-    return true;
-}
 
 /* What the options ask for and no switch can carry (before any init). */
 static bool switch_check_options(SwitchState *s, MachineState *ms,
@@ -142,14 +96,14 @@ static void switch_machine_done(Notifier *notifier, void *data)
 {
     Error *err = NULL;
 
-    if (!switch_check_machine(current_machine, &err)) {
+    if (!switch_check_devices(&err)) {
         error_report_err(err);
         exit(1);
     }
     if (switch_state->initial == SWITCHABLE_ACCEL_TCG) {
-        g_autoptr(AccelSwitchInfo) info = switch_transact(SWITCHABLE_ACCEL_TCG,
-                                                          &err);
-        if (!info) {
+        g_autoptr(AccelSwitchInfo) info = NULL;
+
+        if (switch_transact(SWITCHABLE_ACCEL_TCG, &info, &err) != SWITCH_OK) {
             error_prepend(&err, "initial=tcg: ");
             error_report_err(err);
             exit(1);
@@ -173,54 +127,6 @@ static void switch_shutdown(Notifier *notifier, void *data)
 
 static Notifier switch_shutdown_notifier = {
     .notify = switch_shutdown,
-};
-
-/*
- * A vCPU's state has another form under each accelerator (x87 order, MSRs,
- * kvm-clock): a stream says which one it was made under, and is loaded under
- * that one only.
- */
-static int switch_pre_save(void *opaque)
-{
-    SwitchState *s = opaque;
-
-    s->saved_active = s->active;
-    if (s->active == SWITCHABLE_ACCEL_TCG) {
-        switch_arch_pre_save_tcg();
-    }
-    return 0;
-}
-
-static int switch_post_load(void *opaque, int version_id)
-{
-    SwitchState *s = opaque;
-
-    if (s->saved_active == s->active) {
-        if (s->active == SWITCHABLE_ACCEL_KVM) {
-            return switch_arch_post_load_kvm();
-        }
-        switch_arch_post_load_tcg();
-        return 0;
-    }
-    error_report("the guest was saved under %s and can't be loaded under %s:"
-                 " switch_accel, or initial=, first",
-                 s->saved_active < SWITCHABLE_ACCEL__MAX
-                 ? SwitchableAccel_str(s->saved_active) : "another accelerator",
-                 SwitchableAccel_str(s->active));
-    return -EINVAL;
-}
-
-static const VMStateDescription vmstate_switch = {
-    .name = "accel-switch",
-    .version_id = 1,
-    .minimum_version_id = 1,
-    .priority = MIG_PRI_MAX,
-    .pre_save = switch_pre_save,
-    .post_load = switch_post_load,
-    .fields = (const VMStateField[]) {
-        VMSTATE_UINT32(saved_active, SwitchState),
-        VMSTATE_END_OF_LIST()
-    }
 };
 
 static int switch_init_machine(MachineState *ms)
@@ -265,9 +171,11 @@ static int switch_init_machine(MachineState *ms)
     if (!switch_arch_init(ms, &err)) {
         goto fail;
     }
+    switch_init_blockers();
+    switch_init_migration();
+    switch_init_devices();
     qemu_add_machine_init_done_notifier(&switch_machine_done_notifier);
     qemu_register_shutdown_notifier(&switch_shutdown_notifier);
-    vmstate_register(NULL, 0, &vmstate_switch, s);
     return 0;
 
 fail:
@@ -365,12 +273,6 @@ static void switch_set_on_kvm_error(Object *obj, int value, Error **errp)
 
 SWITCH_BOOL_PROPERTY(read_back)
 SWITCH_BOOL_PROPERTY(check_rules)
-SWITCH_BOOL_PROPERTY(fail_ioctls)
-
-static void switch_set_omit(Object *obj, const char *value, Error **errp)
-{
-    switch_parse_omit(value, &SWITCH_ACCEL(obj)->omit, errp);
-}
 
 /* Make every property of a child, that we have not, a property of ours. */
 static void switch_alias_properties(Object *obj, Object *child)
@@ -395,10 +297,6 @@ static void switch_instance_init(Object *obj)
     s->wait = 5;
     s->kvm = (KVMState *)object_new(ACCEL_CLASS_NAME("kvm"));
     s->tcg = ACCEL(object_new(ACCEL_CLASS_NAME("tcg")));
-    object_property_add_uint32_ptr(obj, "x-wait", &s->wait,
-                                   OBJ_PROP_FLAG_READWRITE);
-    object_property_set_description(obj, "x-wait",
-        "for tests only: seconds that a switch waits for a guest");
     object_property_add_child(obj, "kvm", OBJECT(s->kvm));
     object_property_add_child(obj, "tcg", OBJECT(s->tcg));
     object_unref(OBJECT(s->kvm));
@@ -461,14 +359,7 @@ static void switch_accel_class_init(ObjectClass *oc, void *data)
         "refuse a switch to KVM with a state that VMX or SVM hardware would"
         " not run (default: on)");
 
-    object_class_property_add_bool(oc, "x-fail-ioctls", switch_get_fail_ioctls,
-                                   switch_set_fail_ioctls);
-    object_class_property_set_description(oc, "x-fail-ioctls",
-        "for tests only: have each ioctl of a switch fail in turn");
-
-    object_class_property_add_str(oc, "x-omit", NULL, switch_set_omit);
-    object_class_property_set_description(oc, "x-omit",
-        "for tests only: fix-ups that a switch leaves out");
+    switch_selftest_class_init(oc);
 }
 
 static const TypeInfo switch_accel_type = {

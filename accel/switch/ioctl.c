@@ -3,7 +3,7 @@
  *
  * All of them pass through here.  What fails is kept, so that the switch is
  * refused with the ioctl's name even where QEMU's own code goes on without
- * it; what succeeds is shown to the target; and a test can make any fail.
+ * it, and what succeeds is shown to the target.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -55,24 +55,15 @@ static const struct {
     IOCTL(KVM_SET_XSAVE),
 };
 
-/* What x-fail-ioctls has an ioctl fail with, one after the other. */
-static const int switch_fault_errnos[] = { EINVAL, ENOMEM, EFAULT, EIO };
-
 bool accel_switch_watching;
 
 /* All below: main thread, BQL. */
-static SwitchableAccel watched_to;
-static unsigned watched_ioctls;
 static struct {
     int err;                    /* 0: none failed */
     int cpu_index;              /* -1: the VM's */
     unsigned long type;
     uint32_t msr;               /* of KVM_GET_MSRS, KVM_SET_MSRS */
 } first_failure;
-static bool fault_injected;
-/* Which ioctl of the next switch to fails, and with which errno. */
-static unsigned fault_ioctl[SWITCHABLE_ACCEL__MAX];
-static unsigned fault_errno[SWITCHABLE_ACCEL__MAX];
 
 static void keep_failure(CPUState *cpu, unsigned long type, int err,
                          uint32_t msr)
@@ -92,25 +83,6 @@ static uint32_t msr_count(unsigned long type, void *arg)
            ? ((struct kvm_msrs *)arg)->nmsrs : 0;
 }
 
-static int inject_fault(int fd, unsigned long type, void *arg)
-{
-    uint32_t count = msr_count(type, arg);
-    int err = switch_fault_errnos[fault_errno[watched_to]], ret = -1;
-
-    fault_injected = true;
-    if (count && err == EINVAL) {
-        /* KVM refuses an MSR by doing those before it only. */
-        struct kvm_msrs *msrs = arg;
-
-        msrs->nmsrs = count / 2;
-        ret = ioctl(fd, type, arg);
-        msrs->nmsrs = count;
-    } else {
-        errno = err;
-    }
-    return ret;
-}
-
 int accel_switch_watched_ioctl(CPUState *cpu, int fd, unsigned long type,
                                void *arg)
 {
@@ -120,10 +92,7 @@ int accel_switch_watched_ioctl(CPUState *cpu, int fd, unsigned long type,
         /* Another thread's; those with the BQL wait for us. */
         return ioctl(fd, type, arg);
     }
-    if (switch_state->fail_ioctls && !fault_injected &&
-        watched_ioctls++ == fault_ioctl[watched_to]) {
-        ret = inject_fault(fd, type, arg);
-    } else {
+    if (!switch_selftest_fails_ioctl(fd, type, arg, &ret)) {
         ret = ioctl(fd, type, arg);
     }
 
@@ -146,9 +115,7 @@ int accel_switch_watched_ioctl(CPUState *cpu, int fd, unsigned long type,
 
 void switch_ioctl_watch(SwitchableAccel to)
 {
-    watched_to = to;
-    watched_ioctls = 0;
-    fault_injected = false;
+    switch_selftest_watch(to);
     first_failure.err = 0;
     accel_switch_watching = true;
 }
@@ -163,33 +130,19 @@ static const char *ioctl_name(unsigned long type)
     return "a KVM ioctl";
 }
 
-/* The next attempt fails otherwise; after all ioctls were had, begin anew. */
-static void advance_fault(void)
-{
-    unsigned *at = &fault_ioctl[watched_to], *which = &fault_errno[watched_to];
-
-    if (!fault_injected) {
-        *at = *which = 0;
-    } else if (++*which == ARRAY_SIZE(switch_fault_errnos)) {
-        *which = 0;
-        ++*at;
-    }
-}
-
 bool switch_ioctl_unwatch(Error **errp)
 {
     g_autofree char *vcpu = NULL, *value = NULL, *rule = NULL;
 
     accel_switch_watching = false;
-    if (switch_state->fail_ioctls) {
-        advance_fault();
-    }
+    switch_selftest_unwatch();
     if (!first_failure.err) {
         return true;
     }
     if (first_failure.cpu_index >= 0) {
         vcpu = g_strdup_printf("vCPU %d: ", first_failure.cpu_index);
-        if (first_failure.err == EINVAL && !fault_injected) {
+        if (first_failure.err == EINVAL &&
+            !switch_selftest_has_failed()) {
             rule = switch_arch_explain_refusal(first_failure.cpu_index);
         }
     }

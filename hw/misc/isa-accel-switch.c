@@ -33,7 +33,7 @@
 #include "system/cpus.h"
 #include "system/kvm.h"
 #include "system/runstate.h"
-#include "accel/switch/internal.h"
+#include "accel/switch/switch.h"
 
 #define TYPE_ISA_ACCEL_SWITCH "isa-accel-switch"
 OBJECT_DECLARE_SIMPLE_TYPE(ISAAccelSwitchState, ISA_ACCEL_SWITCH)

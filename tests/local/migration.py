@@ -18,7 +18,8 @@ def incoming():
                  name="migration") as machine:
         why = "the guest is still to come in by migration (-incoming)"
         expect_error(why, machine.qmp, "switch-accel", {"accel": "tcg"})
-        expect_equal("blockers", [why], machine.qmp("query-accel")["blockers"])
+        expect_equal("blockers", [{"id": "run-state", "reason": why}],
+                     machine.qmp("query-accel")["blockers"])
         expect_untouched(machine)
 
 
@@ -29,6 +30,8 @@ def refused():
         machine.qmp("migrate-set-parameters", {"max-bandwidth": 4096})
         machine.qmp("migrate", {"uri": "file:" + os.path.join(machine.logs, "stream")})
         expect_error("a migration is running", machine.qmp, "switch-accel", {"accel": "tcg"})
+        expect_equal("blockers", [{"id": "migration", "reason": "a migration is running"}],
+                     machine.qmp("query-accel")["blockers"])
         # where the guest is already
         expect_equal("from", "kvm", machine.switch("kvm")["from"])
         expect_untouched(machine)

@@ -81,7 +81,9 @@ static void assert_unswitched(QTestState *qts, const char *active)
         qts, "{ 'execute': 'query-accel' }");
     g_autoptr(QDict) expected = qdict_from_jsonf_nofail(
         "{ 'active': %s, 'available': [ %s ], 'switches': 0,"
-        "  'blockers': [ '" WITHOUT_SWITCH "' ] }", active, active);
+        "  'blockers': [ { 'id': 'not-configured',"
+        "                  'reason': '" WITHOUT_SWITCH "' } ] }",
+        active, active);
     g_autofree char *text = g_strdup_printf(
         "active: %s\navailable: %s\nswitches: 0\nblocked: " WITHOUT_SWITCH
         "\n", active, active);
@@ -128,8 +130,8 @@ static const struct {
     { "switch-accel", "ret-type", SWITCH_INFO },
     { "query-accel", "arg-type", "{}" },
     { "query-accel", "ret-type",
-      "{active:str available:[str] switches:int blockers:[str]"
-      " last?:" SWITCH_INFO "}" },
+      "{active:str available:[str] switches:int"
+      " blockers:[{id:str reason:str}] last?:" SWITCH_INFO "}" },
     { "x-accel-roundtrip", "arg-type", "{}" },
     { "x-accel-roundtrip", "ret-type", "{}" },
     { "ACCEL_SWITCHED", "arg-type", "{" SWITCH_FIGURES " by-guest?:bool}" },

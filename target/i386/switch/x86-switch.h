@@ -12,7 +12,9 @@
 
 #include "cpu.h"
 #include "hw/i386/apic_internal.h"
-#include "accel/switch/internal.h"
+#include "accel/switch/arch.h"
+#include "accel/switch/selftest/selftest.h"
+#include "accel/switch/switch.h"
 #include "switch/host-tsc.h"
 #include "switch/kvm/vcpu.h"
 
@@ -144,7 +146,7 @@ void x86_switch_forget_puts(X86SwitchCPU *sc);
 bool x86_switch_read_back(CPUState *cs, Error **errp);
 
 /* kvm/rules-check.c: refuse what hardware would refuse to run */
-bool x86_switch_check_rules(CPUState *cs, Error **errp);
+SwitchResult x86_switch_check_rules(CPUState *cs, Error **errp);
 
 /* kvm/import.c */
 

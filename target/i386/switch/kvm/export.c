@@ -104,7 +104,7 @@ static bool can_be_switched_now(CPUState *cs, Error **errp)
     return true;
 }
 
-SwitchVerdict switch_arch_check(Error **errp)
+SwitchResult switch_arch_check(Error **errp)
 {
     CPUState *cs;
 
@@ -118,7 +118,7 @@ SwitchVerdict switch_arch_check(Error **errp)
             return SWITCH_NOT_NOW;
         }
     }
-    return SWITCH_POSSIBLE;
+    return SWITCH_OK;
 }
 
 /*
@@ -196,22 +196,22 @@ fail_errno:
     return false;
 }
 
-bool switch_arch_export_kvm(Error **errp)
+SwitchResult switch_arch_export_kvm(Error **errp)
 {
     ERRP_GUARD();
     CPUState *cs;
 
     CPU_FOREACH(cs) {
         if (!settle_vcpu(cs, errp)) {
-            return false;
+            return SWITCH_REFUSED;
         }
     }
     CPU_FOREACH(cs) {
         if (!export_vcpu(cs, errp)) {
-            return false;
+            return SWITCH_REFUSED;
         }
     }
-    return true;
+    return SWITCH_OK;
 }
 
 void switch_arch_abandon_export(void)

@@ -342,9 +342,11 @@ static int put_registers(CPUState *cs, Error **errp)
  *     later would move it
  *   the interrupt shadow after the registers, whose events leave it out
  */
-static bool import_vcpu(CPUState *cs, const X86HostTSC *host, Error **errp)
+static SwitchResult import_vcpu(CPUState *cs, const X86HostTSC *host,
+                                Error **errp)
 {
     X86SwitchCPU *sc = x86_switch_cpu(cs);
+    SwitchResult result;
     int ret = 0;
 
     x86_switch_forget_puts(sc);
@@ -356,7 +358,7 @@ static bool import_vcpu(CPUState *cs, const X86HostTSC *host, Error **errp)
     }
     if (put_registers(cs, errp) < 0) {
         error_prepend(errp, "vCPU %d: ", cs->cpu_index);
-        return false;
+        return SWITCH_REFUSED;
     }
     ret = x86_switch_import_kvmclock(cs);
     if (ret < 0) {
@@ -375,15 +377,18 @@ static bool import_vcpu(CPUState *cs, const X86HostTSC *host, Error **errp)
         goto fail;
     }
     say_ready_for_interrupt(cs, sc->interrupt_shadow);
-    if (switch_state->check_rules && !x86_switch_check_rules(cs, errp)) {
-        return false;
+    result = switch_state->check_rules ? x86_switch_check_rules(cs, errp)
+                                       : SWITCH_OK;
+    if (result == SWITCH_OK && switch_state->read_back &&
+        !x86_switch_read_back(cs, errp)) {
+        return SWITCH_REFUSED;
     }
-    return !switch_state->read_back || x86_switch_read_back(cs, errp);
+    return result;
 
 fail:
     /* Which ioctl it was, accel/switch/ioctl.c knows. */
     error_setg_errno(errp, -ret, "vCPU %d", cs->cpu_index);
-    return false;
+    return SWITCH_REFUSED;
 }
 
 /*
@@ -410,9 +415,10 @@ static int update_ioapic_routes(Object *obj, void *opaque)
     return 0;
 }
 
-bool switch_arch_import_kvm(Error **errp)
+SwitchResult switch_arch_import_kvm(Error **errp)
 {
     ERRP_GUARD();
+    SwitchResult result;
     X86HostTSC host;
     CPUState *cs;
     int ret;
@@ -421,13 +427,14 @@ bool switch_arch_import_kvm(Error **errp)
         ret = flush_shadow_pages();
         if (ret < 0) {
             error_setg_errno(errp, -ret, "KVM_SET_USER_MEMORY_REGION");
-            return false;
+            return SWITCH_REFUSED;
         }
     }
     host = x86_host_tsc(x86_switch_tsc_khz());
     CPU_FOREACH(cs) {
-        if (!import_vcpu(cs, &host, errp)) {
-            return false;
+        result = import_vcpu(cs, &host, errp);
+        if (result != SWITCH_OK) {
+            return result;
         }
     }
     /*
@@ -436,7 +443,7 @@ bool switch_arch_import_kvm(Error **errp)
      */
     object_child_foreach_recursive(OBJECT(current_machine),
                                    update_ioapic_routes, NULL);
-    return true;
+    return SWITCH_OK;
 }
 
 void switch_arch_commit_kvm(void)

@@ -88,22 +88,17 @@ static const X86SwitchRule *broken_rule(CPUState *cs, char **text)
     return rule;
 }
 
-bool x86_switch_check_rules(CPUState *cs, Error **errp)
+SwitchResult x86_switch_check_rules(CPUState *cs, Error **errp)
 {
     g_autofree char *text = NULL;
     const X86SwitchRule *rule = broken_rule(cs, &text);
 
     if (!rule) {
-        return true;
+        return SWITCH_OK;
     }
-    /*
-     * TCG takes a jump to where no code can be, and raises #GP when it fetches
-     * from there: as the vCPU runs on.
-     */
-    switch_state->retryable = g_str_equal(rule->name, "rip-width");
     error_setg(errp, "vCPU %d: hardware would not run this state, %s",
                cs->cpu_index, text);
-    return false;
+    return rule->passes ? SWITCH_NOT_NOW : SWITCH_REFUSED;
 }
 
 char *switch_arch_explain_refusal(int cpu_index)

@@ -213,6 +213,7 @@ int x86_switch_import_tsc(CPUState *cs, X86SwitchCPU *sc,
     return ret;
 }
 
+#ifdef CONFIG_ACCEL_SWITCH_SELFTEST
 int x86_switch_poison_tsc(CPUState *cs)
 {
     const X86SwitchCPU *sc = x86_switch_cpu(cs);
@@ -222,6 +223,7 @@ int x86_switch_poison_tsc(CPUState *cs)
     return sc->has_tsc_offset_attr && !sc->tsc_by_clock
            ? x86_switch_tsc_attr(cs, KVM_SET_DEVICE_ATTR, &offset) : 0;
 }
+#endif
 
 /* QEMU sets the TSC at a reset, and when it loads the machine's state. */
 void x86_switch_forget_tsc(void)

@@ -41,6 +41,8 @@ typedef struct X86SwitchRule {
     /* Only for a state that has what the rule needs. */
     bool (*broken)(const X86KVMState *s, const X86SwitchLimits *l);
     unsigned needs;             /* bits of X86KVMState.have */
+    /* In TCG a vCPU that runs on leaves a state that breaks the rule. */
+    bool passes;
 } X86SwitchRule;
 
 /* The rule number @i, from 0; NULL after the last. */

@@ -15,7 +15,7 @@
 #include "qemu/main-loop.h"
 #include "qobject/qdict.h"
 #include "qemu/accel.h"
-#include "accel/switch/internal.h"
+#include "accel/switch/switch.h"
 
 AccelSwitchInfo *coroutine_fn qmp_switch_accel(SwitchableAccel accel,
                                                Error **errp)
@@ -36,7 +36,7 @@ AccelInfo *qmp_query_accel(Error **errp)
     AccelInfo *info = g_new0(AccelInfo, 1);
     strList **tail = &info->available;
 
-    info->blockers = switch_blockers();
+    info->blockers = accel_switch_blockers();
     if (!accel_switch_configured()) {
         const char *type = object_get_typename(OBJECT(current_accel()));
 
@@ -101,6 +101,7 @@ void hmp_switch_accel(Monitor *mon, const QDict *qdict)
     }
 }
 
+#ifdef CONFIG_ACCEL_SWITCH_SELFTEST
 void hmp_x_accel_roundtrip(Monitor *mon, const QDict *qdict)
 {
     Error *err = NULL;
@@ -110,6 +111,7 @@ void hmp_x_accel_roundtrip(Monitor *mon, const QDict *qdict)
         monitor_printf(mon, "nothing has changed\n");
     }
 }
+#endif
 
 void hmp_info_accel(Monitor *mon, const QDict *qdict)
 {
@@ -124,7 +126,7 @@ void hmp_info_accel(Monitor *mon, const QDict *qdict)
         monitor_printf(mon, "last: ");
         hmp_print_switch(mon, info->last);
     }
-    for (strList *l = info->blockers; l; l = l->next) {
-        monitor_printf(mon, "blocked: %s\n", l->value);
+    for (AccelBlockerList *l = info->blockers; l; l = l->next) {
+        monitor_printf(mon, "blocked: %s\n", l->value->reason);
     }
 }

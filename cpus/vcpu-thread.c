@@ -23,7 +23,7 @@
 #include "accel/kvm/kvm-cpus.h"
 #include "accel/tcg/tcg-accel-ops.h"
 #include "tcg/startup.h"
-#include "internal.h"
+#include "accel/switch/arch.h"
 
 typedef struct SwitchVCPUThread {
     Notifier force_rcu;

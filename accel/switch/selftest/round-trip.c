@@ -9,20 +9,20 @@
 #include "qapi/qapi-commands-accel-switch-target.h"
 #include "qemu/timer.h"
 #include "system/cpus.h"
-#include "internal.h"
+#include "accel/switch/internal.h"
 
 static bool there_and_back(const SwitchSnapshot *before, AccelSwitchInfo *out,
                            Error **errp)
 {
     AccelSwitchPhases back;
 
-    if (!switch_move(out->to, out->phases, errp)) {
+    if (switch_move(out->to, out->phases, errp) != SWITCH_OK) {
         return false;
     }
     /* What is not put on the way back is not to be found there as it was. */
     return (out->to == SWITCHABLE_ACCEL_KVM ||
             switch_arch_poison_kvm(before, errp)) &&
-           switch_move(out->from, &back, errp);
+           switch_move(out->from, &back, errp) == SWITCH_OK;
 }
 
 /* The way there is @out's: all that is left if there is none back. */

@@ -8,7 +8,7 @@
 #include "qapi/error.h"
 #include "qemu/module.h"
 #include "system/cpus.h"
-#include "internal.h"
+#include "accel/switch/arch.h"
 
 /* Call @op of the active accelerator, if it has it. */
 #define FORWARD(op, ...) \
@@ -131,6 +131,22 @@ static int switch_remove_breakpoint(CPUState *cpu, int type,
     return ret;
 }
 
+/*
+ * KVM's breakpoints are INT3s in guest memory or in its debug registers, TCG's
+ * are in lists of its own: neither can take the other's.
+ */
+static char *switch_debugger_reason(void)
+{
+    bool active = switch_state->breakpoints > 0;
+    CPUState *cpu;
+
+    CPU_FOREACH(cpu) {
+        active |= cpu->singlestep_enabled;
+    }
+    return active ? g_strdup("a debugger has breakpoints set or is stepping")
+                  : NULL;
+}
+
 static void switch_remove_all_breakpoints(CPUState *cpu)
 {
     FORWARD(remove_all_breakpoints, cpu);
@@ -150,8 +166,15 @@ static const AccelOpsClass *switch_find_ops(const char *name)
 /* After both accelerators' init_machine: TCG fills its table only then. */
 static void switch_ops_init(AccelOpsClass *ops)
 {
+    static SwitchBlocker debugger = {
+        .id = "debugger",
+        .reason = switch_debugger_reason,
+        .passes = true,
+    };
+
     switch_state->kvm_ops = switch_find_ops(ACCEL_OPS_NAME("kvm"));
     switch_state->tcg_ops = switch_find_ops(ACCEL_OPS_NAME("tcg"));
+    switch_add_blocker(&debugger);
 }
 
 static void switch_accel_ops_class_init(ObjectClass *oc, void *data)

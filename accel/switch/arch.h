@@ -1,0 +1,85 @@
+/*
+ * What the switch accelerator asks of the target, and gives to it
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#ifndef ACCEL_SWITCH_ARCH_H
+#define ACCEL_SWITCH_ARCH_H
+
+#include "accel/switch/switch.h"
+
+/**
+ * switch_fire_hrtimers: wait until the host kernel's timers that are due by now
+ * have fired, on the host CPUs where thread @thread_id may run
+ *
+ * Takes some 0.1 ms for each CPU.  False if that is not certain.  Any thread.
+ */
+bool switch_fire_hrtimers(int thread_id);
+
+/*
+ * The target's part.  Each is called on the main loop with the BQL held and
+ * all vCPUs paused; a vCPU's registers are in CPUX86State in between.
+ *
+ *   to TCG: export, then convert, then [swap], then commit
+ *   to KVM: save, convert, [globals], import; then commit, or restore
+ */
+
+/* Called during a switch after an ioctl of a vCPU, which may have failed. */
+void switch_arch_saw_ioctl(CPUState *cpu, unsigned long type, const void *arg);
+/* What KVM may have disliked: to be freed, or NULL for nothing known. */
+char *switch_arch_explain_refusal(int cpu_index);
+
+/* What the manuals call MSR @index; NULL if QEMU never puts it. */
+const char *switch_arch_msr_name(uint32_t index);
+
+/*
+ * Can these vCPUs be switched as they stand?  They are paused; BQL held.  Sets
+ * @errp unless the result is SWITCH_OK.
+ */
+SwitchResult switch_arch_check(Error **errp);
+
+/*
+ * Called by a vCPU's thread, BQL held, when the vCPU has left KVM and is going
+ * to pause: have KVM finish what it began.  Lets the BQL go.  Returns an EXCP_
+ * code.
+ */
+int switch_arch_pausing_kvm(CPUState *cpu);
+/*
+ * Called by a vCPU's thread when KVM could not execute an instruction: have
+ * the vCPU execute it once more when it next runs.  0 or a negative errno.
+ */
+int switch_arch_retry_instruction(CPUState *cpu);
+/* Take every vCPU's registers, events, LAPIC and TSC out of KVM. */
+SwitchResult switch_arch_export_kvm(Error **errp);
+/* Take back an export that is not going to be used. */
+void switch_arch_abandon_export(void);
+/* Make TCG's form of the state out of KVM's.  Cannot fail. */
+void switch_arch_convert_to_tcg(void);
+/* After the swap: lines, timers, translated code.  Cannot fail. */
+void switch_arch_commit_tcg(void);
+/* Keep a copy of TCG's state, then make KVM's form out of it. */
+void switch_arch_convert_to_kvm(void);
+/* Put all into KVM; on failure switch_arch_restore_tcg() must follow. */
+SwitchResult switch_arch_import_kvm(Error **errp);
+void switch_arch_restore_tcg(void);
+/* After the swap: timers, routes.  Cannot fail. */
+void switch_arch_commit_kvm(void);
+
+/*
+ * The guest, in TCG, is about to be saved; it was loaded, its vCPUs' sections
+ * still to come.  Any thread, BQL held, guest stopped.  0 or a negative errno.
+ */
+void switch_arch_pre_save_tcg(void);
+void switch_arch_post_load_tcg(void);
+int switch_arch_post_load_kvm(void);
+/* A vCPU's registers were put into KVM at a reset or load: the rest of it. */
+void switch_arch_put_kvm(CPUState *cpu);
+/* Then, of each vCPU: KVM has been given what was loaded. */
+void switch_arch_loaded_kvm(CPUState *cpu);
+
+/* Called by a vCPU's thread once, after kvm_init_vcpu(), BQL held. */
+bool switch_arch_init_vcpu(CPUState *cpu, Error **errp);
+/* Called once, after both accelerators are initialised. */
+bool switch_arch_init(MachineState *ms, Error **errp);
+
+#endif

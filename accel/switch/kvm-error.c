@@ -1,0 +1,113 @@
+/*
+ * on-kvm-error=tcg: an instruction that KVM can't execute is executed in TCG
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qemu/main-loop.h"
+#include "qemu/timer.h"
+#include "block/aio.h"
+#include "migration/misc.h"
+#include "system/cpus.h"
+#include "system/kvm.h"
+#include "system/runstate.h"
+#include "internal.h"
+#include "trace.h"
+
+/* How long a vCPU stands still at an instruction that KVM can't execute. */
+#define SWITCH_KVM_ERROR_PAUSE_NS (10 * SCALE_MS)
+
+/* Let the vCPUs go that stand at an instruction that KVM can't execute. */
+static void switch_kvm_error_retry(void *opaque)
+{
+    CPUState *cpu;
+
+    if (!runstate_is_running() || !kvm_enabled()) {
+        return;
+    }
+    CPU_FOREACH(cpu) {
+        if (cpu->kvm_run->exit_reason == KVM_EXIT_INTERNAL_ERROR) {
+            cpu_resume(cpu);
+        }
+    }
+}
+
+static void switch_kvm_error_retry_later(void)
+{
+    static QEMUTimer *timer;
+
+    if (!timer) {
+        timer = timer_new_ns(QEMU_CLOCK_REALTIME, switch_kvm_error_retry,
+                             NULL);
+    }
+    timer_mod(timer, qemu_clock_get_ns(QEMU_CLOCK_REALTIME) +
+                     SWITCH_KVM_ERROR_PAUSE_NS);
+}
+
+/*
+ * In the main loop's own context, as accel_switch_to_co() has it.  A vCPU
+ * that is let go, now or when the machine starts again, meets the instruction
+ * again, and has us called again.
+ */
+static void switch_kvm_error_bh(void *opaque)
+{
+    static int64_t first, last;
+    CPUState *cpu = opaque;
+    g_autoptr(Error) err = NULL;
+    g_autoptr(AccelSwitchInfo) info = NULL;
+    int64_t now = get_clock();
+    SwitchResult result;
+
+    if (!runstate_is_running()) {
+        return;
+    }
+    if (switch_state->in_progress) {
+        /* One that waits, and will try again. */
+        cpu_resume(cpu);
+        return;
+    }
+    if (now - last > NANOSECONDS_PER_SECOND) {
+        first = now;
+    }
+    last = now;
+    result = accel_switch_to(SWITCHABLE_ACCEL_TCG, true, &info, &err);
+    if (result == SWITCH_OK) {
+        last = 0;
+        return;
+    }
+    if (migration_is_running()) {
+        /* Its end may be far: the guest stops then, or can be switched. */
+        first = now;
+    }
+    if (switch_may_wait(result, first + switch_wait_ns())) {
+        return;
+    }
+    if (switch_is_blocked_for_now() && now < first + switch_wait_ns()) {
+        /* No attempt was made, which would have let the vCPU go. */
+        switch_kvm_error_retry_later();
+        return;
+    }
+    error_reportf_err(g_steal_pointer(&err),
+                      "KVM could not execute an instruction: ");
+    vm_stop(RUN_STATE_INTERNAL_ERROR);
+}
+
+bool accel_switch_on_kvm_error(CPUState *cpu)
+{
+    if (!accel_switch_configured() ||
+        switch_state->on_kvm_error != ON_KVM_ERROR_TCG ||
+        cpu->kvm_run->internal.suberror != KVM_INTERNAL_ERROR_EMULATION ||
+        switch_arch_retry_instruction(cpu) < 0) {
+        return false;
+    }
+    trace_accel_switch_kvm_error(cpu->cpu_index);
+    /*
+     * Not back into KVM_RUN before the switch: the instruction would fail
+     * again.  resume_all_vcpus() at the switch's end undoes the stop.
+     */
+    cpu->stop = true;
+    aio_bh_schedule_oneshot(iohandler_get_aio_context(), switch_kvm_error_bh,
+                            cpu);
+    return true;
+}

@@ -1,0 +1,126 @@
+/*
+ * The switch accelerator, for the parts of QEMU that ask for a switch, look at
+ * one, or stand in its way: the vCPU threads, the monitor, the guest's port,
+ * the migration stream and the target
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#ifndef ACCEL_SWITCH_SWITCH_H
+#define ACCEL_SWITCH_SWITCH_H
+
+#include "qemu/accel.h"
+#include "qemu/coroutine.h"
+#include "qemu/queue.h"
+#include "qapi/qapi-types-accel-switch-target.h"
+#include "system/accel-ops.h"
+#include "system/accel-switch.h"
+#include "system/kvm_int.h"
+
+#define TYPE_SWITCH_ACCEL ACCEL_CLASS_NAME("switch")
+OBJECT_DECLARE_SIMPLE_TYPE(SwitchState, SWITCH_ACCEL)
+
+struct SwitchState {
+    AccelState parent_obj;
+
+    KVMState *kvm;              /* children; both live as long as QEMU */
+    AccelState *tcg;
+    const AccelOpsClass *kvm_ops;
+    const AccelOpsClass *tcg_ops;
+
+    SwitchableAccel initial;
+    OnKvmError on_kvm_error;
+    bool read_back;
+    bool check_rules;
+    uint32_t wait;              /* for a guest that leaves SMM…; seconds */
+#ifdef CONFIG_ACCEL_SWITCH_SELFTEST
+    bool fail_ioctls;           /* have each ioctl of a switch fail in turn */
+    uint64_t omit;              /* bit set of SwitchFixup */
+#endif
+
+    /* All below: BQL. */
+    SwitchableAccel active;
+    bool in_progress;
+    bool ending;                /* QEMU has left its main loop */
+    int breakpoints;            /* a debugger's, of any kind */
+    uint64_t switches;
+    AccelSwitchInfo *last;      /* NULL before the first switch */
+    uint32_t saved_active;      /* in a migration stream or snapshot */
+};
+
+/* The one instance, NULL without -accel switch. */
+extern SwitchState *switch_state;
+
+/* The operations of the accelerator that runs now. */
+static inline const AccelOpsClass *switch_active_ops(void)
+{
+    return switch_state->active == SWITCHABLE_ACCEL_KVM
+           ? switch_state->kvm_ops : switch_state->tcg_ops;
+}
+
+/* What has become of an attempt to switch, or of a step of one. */
+typedef enum SwitchResult {
+    SWITCH_OK,
+    SWITCH_NOT_NOW,             /* possible when the vCPUs have run on */
+    SWITCH_REFUSED,
+} SwitchResult;
+
+/**
+ * accel_switch_to_co: move the guest to accelerator @to
+ * @by_guest: the guest itself caused it, and its events are limited
+ *
+ * Waits for a guest that can't be switched just now (SWITCH_NOT_NOW: SMM, A20,
+ * PDPTEs not loaded, RIP where no code can be), for up to SwitchState.wait;
+ * guest and main loop run on.  Coroutine; any context of the main thread, BQL
+ * held.  Comes back in the I/O handlers' context.
+ *
+ * vCPUs may run or be stopped, and go on as they were.  Returns the switch's
+ * figures, for the caller to free.  On failure the guest is where it was;
+ * returns NULL and sets @errp.
+ */
+AccelSwitchInfo *coroutine_fn accel_switch_to_co(SwitchableAccel to,
+                                                 bool by_guest, Error **errp);
+
+/**
+ * accel_switch_to_blocking: like accel_switch_to_co(), for callers that are no
+ * coroutine
+ *
+ * Main loop, BQL held.  Blocks the main loop while the switch waits; vCPUs run
+ * on.
+ */
+AccelSwitchInfo *accel_switch_to_blocking(SwitchableAccel to, Error **errp);
+
+/**
+ * accel_switch_blockers: all that stands in the way of a switch now
+ *
+ * Main thread, BQL held.  Returns a list for the caller to free; NULL if there
+ * is nothing.
+ */
+AccelBlockerList *accel_switch_blockers(void);
+
+/* Something that may stand in the way of a switch. */
+typedef struct SwitchBlocker {
+    const char *id;             /* what QMP calls it */
+    /*
+     * One sentence without a full stop, to be freed; NULL while it does not
+     * stand in the way.  Main thread, BQL held.
+     */
+    char *(*reason)(void);
+    bool passes;                /* it ends while the guest runs */
+    QSIMPLEQ_ENTRY(SwitchBlocker) next;
+} SwitchBlocker;
+
+/**
+ * switch_add_blocker: have every switch ask @blocker, which is never freed
+ *
+ * While -accel switch is initialised.  The order of the calls is the order in
+ * which users see the reasons.
+ */
+void switch_add_blocker(SwitchBlocker *blocker);
+
+/* cpus/vcpu-thread.c: one thread a vCPU, for its whole life */
+void switch_start_vcpu_thread(CPUState *cpu);
+
+/* migration/accel-switch.c: the stream's section, and its blocker.  At init. */
+void switch_init_migration(void);
+
+#endif

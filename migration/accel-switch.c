@@ -1,0 +1,76 @@
+/*
+ * The accelerator switch and migration: which accelerator a stream or snapshot
+ * was made under, and no switch while one is made
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include "qemu/osdep.h"
+#include "qemu/error-report.h"
+#include "migration/misc.h"
+#include "migration/vmstate.h"
+#include "accel/switch/arch.h"
+
+/*
+ * A vCPU's state has another form under each accelerator (x87 order, MSRs,
+ * kvm-clock): a stream says which one it was made under, and is loaded under
+ * that one only.
+ */
+static int switch_pre_save(void *opaque)
+{
+    SwitchState *s = opaque;
+
+    s->saved_active = s->active;
+    if (s->active == SWITCHABLE_ACCEL_TCG) {
+        switch_arch_pre_save_tcg();
+    }
+    return 0;
+}
+
+static int switch_post_load(void *opaque, int version_id)
+{
+    SwitchState *s = opaque;
+
+    if (s->saved_active == s->active) {
+        if (s->active == SWITCHABLE_ACCEL_KVM) {
+            return switch_arch_post_load_kvm();
+        }
+        switch_arch_post_load_tcg();
+        return 0;
+    }
+    error_report("the guest was saved under %s and can't be loaded under %s:"
+                 " switch_accel, or initial=, first",
+                 s->saved_active < SWITCHABLE_ACCEL__MAX
+                 ? SwitchableAccel_str(s->saved_active) : "another accelerator",
+                 SwitchableAccel_str(s->active));
+    return -EINVAL;
+}
+
+static const VMStateDescription vmstate_switch = {
+    .name = "accel-switch",
+    .version_id = 1,
+    .minimum_version_id = 1,
+    .priority = MIG_PRI_MAX,
+    .pre_save = switch_pre_save,
+    .post_load = switch_post_load,
+    .fields = (const VMStateField[]) {
+        VMSTATE_UINT32(saved_active, SwitchState),
+        VMSTATE_END_OF_LIST()
+    }
+};
+
+static char *switch_migration_reason(void)
+{
+    return migration_is_running() ? g_strdup("a migration is running") : NULL;
+}
+
+void switch_init_migration(void)
+{
+    static SwitchBlocker migration = {
+        .id = "migration",
+        .reason = switch_migration_reason,
+        .passes = true,
+    };
+
+    switch_add_blocker(&migration);
+    vmstate_register(NULL, 0, &vmstate_switch, switch_state);
+}
