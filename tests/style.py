@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
 The form of what is in the repository: QEMU's own checkpatch.pl over the C files, and what is asked
-of a patch, which is one line of context at most and a DEP-3 header.
+of a patch, which is one line of context at most and a DEP-3 header.  The header of a fix names the
+tests that fail without it.
 """
 
 import os
@@ -13,6 +14,13 @@ from vas.testing import Failure, Skip, run_test
 from vas.tree import overlay_files, series
 
 HEADER = ("Description", "Forwarded", "Last-Update")
+NO_TEST = "none: "
+
+# The files that register tests, and their words: meson's strings, and the names in the lists.
+REGISTRATIONS = (("tests/meson.build", "tests/qemu-tests.list"),
+                 ("tests/local/meson.build", "tests/guest/payloads.list"),
+                 ("tests/rig/meson.build",), ("tests/intel/meson.build",))
+WORD = re.compile(r"(?m)'([\w-]*\w)-?'|^(\w+) *\||/([\w-]+) \d+$")
 
 # What checkpatch.pl says about a file and we don't mind, by the path's start.
 EXCUSED = [
@@ -68,8 +76,38 @@ def hunks_context(lines):
             run = 0
 
 
+def registered_words():
+    """The words of each of REGISTRATIONS, as a set."""
+    for names in REGISTRATIONS:
+        words = set()
+        for name in names:
+            with open(os.path.join(paths.TOP, name), encoding="utf-8") as file:
+                words |= {match.group(match.lastindex) for match in WORD.finditer(file.read())}
+        yield words
+
+
+def is_registered(test, registrations):
+    """Whether @test, or both of its parts (PROGRAM-CASE), are words of one of @registrations."""
+    parts = test.split("-")
+    splits = [{"-".join(parts[:at]), "-".join(parts[at:])} for at in range(1, len(parts))]
+    return any({test} <= words or any(split <= words for split in splits)
+               for words in registrations)
+
+
+def check_test(name, header, registrations, complaints):
+    """A fix's "Test: NAME[, NAME]", or "Test: none: REASON"."""
+    match = re.search(r"(?m)^Test: *(\S.*)$", header)
+    if not match:
+        complaints.append(f"patches/{name}: no field Test in its header")
+    elif not match.group(1).startswith(NO_TEST):
+        complaints += [f"patches/{name}: there is no test {test}"
+                       for test in re.split(", *", match.group(1))
+                       if not is_registered(test, registrations)]
+
+
 def check_patches(complaints):
     patches = series(paths.TOP)
+    registrations = list(registered_words())
     for name in patches:
         with open(os.path.join(paths.TOP, "patches", name), encoding="utf-8") as file:
             text = file.read()
@@ -79,6 +117,8 @@ def check_patches(complaints):
                 complaints.append(f"patches/{name}: no field {field} in its header")
         if not re.match(r"(?:\w+/)*(fix|switch)-", name):
             complaints.append(f"patches/{name}: is neither called fix-... nor switch-...")
+        if os.path.basename(name).startswith("fix-"):
+            check_test(name, header, registrations, complaints)
         for hunk, context in hunks_context(text[len(header):].splitlines()):
             # Two changes of one hunk may have one line after the first and one before the second.
             if context > 2:
