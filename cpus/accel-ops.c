@@ -10,7 +10,7 @@
 #include "system/cpus.h"
 #include "accel/switch/arch.h"
 
-/* Call @op of the active accelerator, if it has it. */
+/* Call the active accelerator's @op, if it has one. */
 #define FORWARD(op, ...) \
     do { \
         const AccelOpsClass *ops_ = switch_active_ops(); \
@@ -32,8 +32,8 @@ static void switch_cpu_reset_hold(CPUState *cpu)
 }
 
 /*
- * Under KVM only the signal gets a thread out of KVM_RUN, under TCG only
- * the request does out of translated code (HAZARDS B5).
+ * A kick must be the active accelerator's: only a signal ends KVM_RUN, and
+ * only an exit request ends translated code (hazard B5).
  */
 static void switch_kick_vcpu_thread(CPUState *cpu)
 {
@@ -132,8 +132,8 @@ static int switch_remove_breakpoint(CPUState *cpu, int type,
 }
 
 /*
- * KVM's breakpoints are INT3s in guest memory or in its debug registers, TCG's
- * are in lists of its own: neither can take the other's.
+ * A debugger's breakpoints under KVM are INT3s in guest memory or debug
+ * registers that KVM sets; TCG has them in lists.  A switch moves neither.
  */
 static char *switch_debugger_reason(void)
 {

@@ -1,10 +1,10 @@
 /*
- * One thread a vCPU, for the vCPU's whole life, that runs either
- * accelerator's loop
+ * One thread for each vCPU's whole life, which runs either accelerator's loop
  *
- * TCG never gives a thread's context back (tcg_register_thread asserts
- * n < tcg_max_ctxs, HAZARDS B1), and KVM's vCPU must stay open for its
- * state (B2): so no thread ends at a switch, and none begins.
+ * No thread ends or begins at a switch.  TCG never frees a thread's context,
+ * and tcg_register_thread() aborts when there are more than max_cpus of them
+ * (hazard B1).  A vCPU thread of KVM's destroys KVM's vCPU when it ends, with
+ * buffers that QEMU still needs (hazard B2).
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

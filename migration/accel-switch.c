@@ -11,9 +11,9 @@
 #include "accel/switch/arch.h"
 
 /*
- * A vCPU's state has another form under each accelerator (x87 order, MSRs,
- * kvm-clock): a stream says which one it was made under, and is loaded under
- * that one only.
+ * The form of a vCPU's state depends on the accelerator (x87 order, MSRs,
+ * kvm-clock): a stream names the accelerator that it was made under, and is
+ * loaded only under the same one.
  */
 static int switch_pre_save(void *opaque)
 {

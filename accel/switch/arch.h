@@ -26,7 +26,7 @@ bool switch_fire_hrtimers(int thread_id);
 
 /* Called during a switch after an ioctl of a vCPU, which may have failed. */
 void switch_arch_saw_ioctl(CPUState *cpu, unsigned long type, const void *arg);
-/* What KVM may have disliked: to be freed, or NULL for nothing known. */
+/* The rule that KVM may have refused for; to be freed.  NULL: none known. */
 char *switch_arch_explain_refusal(int cpu_index);
 
 /* What the manuals call MSR @index; NULL if QEMU never puts it. */
@@ -40,8 +40,8 @@ SwitchResult switch_arch_check(Error **errp);
 
 /*
  * Called by a vCPU's thread, BQL held, when the vCPU has left KVM and is going
- * to pause: have KVM finish what it began.  Lets the BQL go.  Returns an EXCP_
- * code.
+ * to pause: have KVM make an exit that it may still owe QEMU.  Drops the BQL
+ * for a moment.  Returns an EXCP_ code.
  */
 int switch_arch_pausing_kvm(CPUState *cpu);
 /*
@@ -51,7 +51,7 @@ int switch_arch_pausing_kvm(CPUState *cpu);
 int switch_arch_retry_instruction(CPUState *cpu);
 /* Take every vCPU's registers, events, LAPIC and TSC out of KVM. */
 SwitchResult switch_arch_export_kvm(Error **errp);
-/* Take back an export that is not going to be used. */
+/* Undo an export that is not going to be used. */
 void switch_arch_abandon_export(void);
 /* Make TCG's form of the state out of KVM's.  Cannot fail. */
 void switch_arch_convert_to_tcg(void);
@@ -66,15 +66,16 @@ void switch_arch_restore_tcg(void);
 void switch_arch_commit_kvm(void);
 
 /*
- * The guest, in TCG, is about to be saved; it was loaded, its vCPUs' sections
- * still to come.  Any thread, BQL held, guest stopped.  0 or a negative errno.
+ * Before the guest is saved in TCG; after it was loaded into TCG or KVM, with
+ * the vCPUs' sections still to come.  Any thread, BQL held, guest stopped.
+ * Returns 0 or a negative errno.
  */
 void switch_arch_pre_save_tcg(void);
 void switch_arch_post_load_tcg(void);
 int switch_arch_post_load_kvm(void);
-/* A vCPU's registers were put into KVM at a reset or load: the rest of it. */
+/* After QEMU put a vCPU's registers at a reset or load: put the rest. */
 void switch_arch_put_kvm(CPUState *cpu);
-/* Then, of each vCPU: KVM has been given what was loaded. */
+/* After a load, for each vCPU: KVM has its state now. */
 void switch_arch_loaded_kvm(CPUState *cpu);
 
 /* Called by a vCPU's thread once, after kvm_init_vcpu(), BQL held. */

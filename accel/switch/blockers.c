@@ -1,6 +1,7 @@
 /*
- * What stands in the way of a switch: a list to which each part of QEMU that
- * knows of something adds it
+ * Blockers: the reasons for which a switch is refused before it is tried
+ *
+ * Each is registered by the part of QEMU that can tell it.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

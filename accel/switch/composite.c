@@ -27,7 +27,7 @@
 
 SwitchState *switch_state;
 
-/* What the options ask for and no switch can carry (before any init). */
+/* Refuse options with which no switch works.  Called before any init. */
 static bool switch_check_options(SwitchState *s, MachineState *ms,
                                  Error **errp)
 {
@@ -56,9 +56,9 @@ static bool switch_check_options(SwitchState *s, MachineState *ms,
                    " confidential-guest-support");
     } else if (enable_cpu_pm) {
         /*
-         * KVM neither shows nor takes that a vCPU sleeps in a HLT that made no
-         * exit (VMX's activity state); and WAITPKG, which TCG does not have,
-         * is added to such a CPU.
+         * A vCPU may then sleep in a HLT that made no exit (VMX's activity
+         * state), which KVM's ioctls neither show nor set.  And QEMU gives
+         * such a CPU WAITPKG, which TCG does not have.
          */
         error_setg(errp, "-accel switch does not work with"
                    " -overcommit cpu-pm=on");
@@ -72,9 +72,10 @@ static bool switch_check_options(SwitchState *s, MachineState *ms,
 }
 
 /*
- * Initialise a child as accel_init_machine() would, with the machine's
- * accelerator pointing at it meanwhile: kvm_init() and tcg_init_machine()
- * look there for their own state (HAZARDS A2, A3).
+ * Initialise a child as accel_init_machine() would; QEMU does so for one
+ * accelerator only.  The child is the machine's accelerator meanwhile:
+ * kvm_init() and tcg_init_machine() cast that to their own state, and the cast
+ * of the composite would abort (hazards A2, A3).
  */
 static int switch_init_child(AccelState *child, MachineState *ms)
 {
@@ -116,9 +117,9 @@ static Notifier switch_machine_done_notifier = {
 };
 
 /*
- * QEMU's end (qemu_cleanup) frees what a switch asks, the migration's state
- * first, and runs coroutines afterwards: one that waits for a switch may be
- * among them.
+ * qemu_cleanup() frees state that switch_blockers() reads, the migration's
+ * first, and runs coroutines afterwards: a coroutine that waits for a switch
+ * may be among them.
  */
 static void switch_shutdown(Notifier *notifier, void *data)
 {
@@ -165,7 +166,7 @@ static int switch_init_machine(MachineState *ms)
     /* KVM runs until the machine is made. */
     tcg_allowed = false;
     s->active = SWITCHABLE_ACCEL_KVM;
-    /* An irqfd would inject behind QEMU's back into a sleeping KVM. */
+    /* In TCG an irqfd would inject into KVM, behind QEMU's back. */
     kvm_msi_via_irqfd_allowed = false;
 
     if (!switch_arch_init(ms, &err)) {
@@ -190,7 +191,10 @@ static bool switch_cpu_common_realize(CPUState *cpu, Error **errp)
     Error *reason = NULL;
 
 #ifdef CONFIG_PLUGIN
-    /* Every TB of a plugin-enabled build looks at it (HAZARDS A5). */
+    /*
+     * Every TB of a plugin-enabled build dereferences it; QEMU itself allocates
+     * it only if TCG runs when the vCPU is made (hazard A5).
+     */
     cpu->plugin_state = qemu_plugin_create_vcpu_state();
 #endif
     if (kvm->cpu_common_realize && !kvm->cpu_common_realize(cpu, errp)) {
@@ -199,7 +203,10 @@ static bool switch_cpu_common_realize(CPUState *cpu, Error **errp)
     if (!tcg->cpu_common_realize(cpu, errp)) {
         return false;
     }
-    /* A vCPU's TCG context is never given back (HAZARDS B10). */
+    /*
+     * TCG never frees a thread's context: vCPUs that are plugged in again would
+     * run out of them, and tcg_register_thread() would abort (hazard B10).
+     */
     error_setg(&reason, "-accel switch does not work with CPU hot-unplug");
     qdev_add_unplug_blocker(DEVICE(cpu), reason);
     return true;
@@ -274,7 +281,7 @@ static void switch_set_on_kvm_error(Object *obj, int value, Error **errp)
 SWITCH_BOOL_PROPERTY(read_back)
 SWITCH_BOOL_PROPERTY(check_rules)
 
-/* Make every property of a child, that we have not, a property of ours. */
+/* Alias each property of @child that @obj does not have itself. */
 static void switch_alias_properties(Object *obj, Object *child)
 {
     ObjectPropertyIterator iter;
@@ -330,7 +337,10 @@ static void switch_accel_class_init(ObjectClass *oc, void *data)
     ac->gdbstub_supported_sstep_flags = switch_gdbstub_supported_sstep_flags;
 
     ac->compat_props = g_ptr_array_new();
-    /* Patches VMCALL into the guest's code (HAZARDS E8). */
+    /*
+     * kvmvapic patches VMCALL or OUT into the guest's code, as the accelerator
+     * of that moment needs it, and a switch does not undo that (hazard E8).
+     */
     switch_add_default(ac->compat_props, "apic-common", "vapic", "off");
 
     object_class_property_add_enum(oc, "initial", "SwitchableAccel",

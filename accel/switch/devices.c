@@ -10,8 +10,8 @@
 #include "internal.h"
 
 /*
- * These give interrupts to KVM by themselves, write guest memory behind QEMU's
- * back, or translate interrupts in a way that one accelerator alone knows
+ * They inject interrupts into KVM themselves, write guest memory behind QEMU's
+ * back, or translate interrupts in a way that only one accelerator knows
  * (hazards A14, E7).
  */
 static const char *const switch_refused_devices[] = {

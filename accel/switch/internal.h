@@ -22,7 +22,10 @@ SwitchResult accel_switch_to(SwitchableAccel to, bool by_guest,
 /* How long a switch waits for a guest, in ns */
 int64_t switch_wait_ns(void);
 
-/* After @result: is there to be another attempt?  @deadline: get_clock() */
+/*
+ * After an attempt with that @result: may the guest be switched later, and is
+ * there time left until @deadline (get_clock())?
+ */
 bool switch_may_wait(SwitchResult result, int64_t deadline);
 
 /* The guest was switched: count it, keep a copy, send the event. */
@@ -31,17 +34,17 @@ void switch_announce(AccelSwitchInfo *info, bool by_guest);
 /* transaction.c */
 
 /*
- * As accel_switch_to() without asking for blockers: for a guest that never ran,
- * too.  @to is not where the guest is.  Nobody is told.
+ * The bare switch: no blocker is asked, and no event is sent.  @to must not be
+ * the active accelerator.  Else as accel_switch_to().
  */
 SwitchResult switch_transact(SwitchableAccel to, AccelSwitchInfo **done,
                              Error **errp);
 
-/* A switch from where the guest is to @to that takes no time; to be freed. */
+/* Figures of a switch to @to, all times 0; for the caller to free. */
 AccelSwitchInfo *switch_new_info(SwitchableAccel to);
 
 /*
- * The switch itself: vCPUs are paused, and @to is not where the guest is.
+ * The switch itself: vCPUs are paused, @to is not the active accelerator.
  * Main thread, BQL held.  Sets @errp unless the result is SWITCH_OK.
  */
 SwitchResult switch_move(SwitchableAccel to, AccelSwitchPhases *phases,
@@ -50,9 +53,9 @@ SwitchResult switch_move(SwitchableAccel to, AccelSwitchPhases *phases,
 /* ioctl.c */
 
 /*
- * Between the two, all of KVM's ioctls that are issued with the BQL held are
- * seen by ioctl.c.  If one failed, unwatch sets @errp, which names it, and
- * returns false.
+ * Between these two calls ioctl.c sees all KVM ioctls that are issued with the
+ * BQL held.  If one failed, switch_ioctl_unwatch() returns false, and @errp
+ * names the ioctl.
  */
 void switch_ioctl_watch(SwitchableAccel to);
 bool switch_ioctl_unwatch(Error **errp);
@@ -61,7 +64,7 @@ bool switch_ioctl_unwatch(Error **errp);
 void switch_init_blockers(void);
 /* Set @errp and return false if accel_switch_blockers() has something. */
 bool switch_check(Error **errp);
-/* Is there one that ends while the guest runs: a migration, a debugger's? */
+/* Is there a blocker that may end while the guest runs (migration, gdb)? */
 bool switch_is_blocked_for_now(void);
 
 /* devices.c: devices that no switch can carry */

@@ -18,7 +18,7 @@
 /* How long a vCPU stands still at an instruction that KVM can't execute. */
 #define SWITCH_KVM_ERROR_PAUSE_NS (10 * SCALE_MS)
 
-/* Let the vCPUs go that stand at an instruction that KVM can't execute. */
+/* Resume the vCPUs that are stopped at an instruction that KVM can't execute */
 static void switch_kvm_error_retry(void *opaque)
 {
     CPUState *cpu;
@@ -46,9 +46,9 @@ static void switch_kvm_error_retry_later(void)
 }
 
 /*
- * In the main loop's own context, as accel_switch_to_co() has it.  A vCPU
- * that is let go, now or when the machine starts again, meets the instruction
- * again, and has us called again.
+ * Runs in the I/O handlers' context, as accel_switch_to_co() does.  A vCPU that
+ * is resumed, now or when the machine starts again, meets the instruction again
+ * and schedules this function again.
  */
 static void switch_kvm_error_bh(void *opaque)
 {
@@ -63,7 +63,7 @@ static void switch_kvm_error_bh(void *opaque)
         return;
     }
     if (switch_state->in_progress) {
-        /* One that waits, and will try again. */
+        /* That switch waits, and will try again. */
         cpu_resume(cpu);
         return;
     }
@@ -77,14 +77,14 @@ static void switch_kvm_error_bh(void *opaque)
         return;
     }
     if (migration_is_running()) {
-        /* Its end may be far: the guest stops then, or can be switched. */
+        /* It may take long; then the guest is stopped or can be switched. */
         first = now;
     }
     if (switch_may_wait(result, first + switch_wait_ns())) {
         return;
     }
     if (switch_is_blocked_for_now() && now < first + switch_wait_ns()) {
-        /* No attempt was made, which would have let the vCPU go. */
+        /* No attempt was made, so nothing has resumed the vCPU. */
         switch_kvm_error_retry_later();
         return;
     }
@@ -103,7 +103,7 @@ bool accel_switch_on_kvm_error(CPUState *cpu)
     }
     trace_accel_switch_kvm_error(cpu->cpu_index);
     /*
-     * Not back into KVM_RUN before the switch: the instruction would fail
+     * Keep the vCPU out of KVM_RUN until the switch: the instruction would fail
      * again.  resume_all_vcpus() at the switch's end undoes the stop.
      */
     cpu->stop = true;

@@ -74,9 +74,9 @@ static void switch_sleep_blocking(int64_t ns)
 }
 
 /*
- * Neither accelerator tells when a vCPU leaves SMM or unmasks A20.  Anything
- * may happen to the guest while @sleep sleeps but another switch: the next
- * attempt checks all again.
+ * Neither accelerator tells when a vCPU leaves SMM or unmasks A20, so this
+ * retries.  While @sleep sleeps, anything but another switch may happen to the
+ * guest: each attempt checks everything again.
  */
 static AccelSwitchInfo *switch_when_possible(SwitchableAccel to, bool by_guest,
                                              void (*sleep)(int64_t ns),
@@ -108,9 +108,9 @@ AccelSwitchInfo *coroutine_fn accel_switch_to_co(SwitchableAccel to,
                                                  bool by_guest, Error **errp)
 {
     /*
-     * Not where a device that waits for its requests may run a coroutine: in
-     * a vCPU's thread, or in the middle of a reset.  That polls QEMU's main
-     * context, and never this one, which the main loop polls.
+     * A device that waits for its requests polls QEMU's main context, and runs
+     * coroutines of it: in a vCPU's thread, or in the middle of a reset.  The
+     * I/O handlers' context is polled by the main loop alone (hazard B7).
      */
     aio_co_schedule(iohandler_get_aio_context(), qemu_coroutine_self());
     qemu_coroutine_yield();

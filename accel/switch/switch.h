@@ -31,7 +31,7 @@ struct SwitchState {
     OnKvmError on_kvm_error;
     bool read_back;
     bool check_rules;
-    uint32_t wait;              /* for a guest that leaves SMM…; seconds */
+    uint32_t wait;              /* seconds to retry a transient refusal */
 #ifdef CONFIG_ACCEL_SWITCH_SELFTEST
     bool fail_ioctls;           /* have each ioctl of a switch fail in turn */
     uint64_t omit;              /* bit set of SwitchFixup */
@@ -60,7 +60,7 @@ static inline const AccelOpsClass *switch_active_ops(void)
 /* What has become of an attempt to switch, or of a step of one. */
 typedef enum SwitchResult {
     SWITCH_OK,
-    SWITCH_NOT_NOW,             /* possible when the vCPUs have run on */
+    SWITCH_NOT_NOW,             /* transient: let the vCPUs run on */
     SWITCH_REFUSED,
 } SwitchResult;
 
@@ -71,7 +71,7 @@ typedef enum SwitchResult {
  * Waits for a guest that can't be switched just now (SWITCH_NOT_NOW: SMM, A20,
  * PDPTEs not loaded, RIP where no code can be), for up to SwitchState.wait;
  * guest and main loop run on.  Coroutine; any context of the main thread, BQL
- * held.  Comes back in the I/O handlers' context.
+ * held.  Returns in the I/O handlers' AioContext.
  *
  * vCPUs may run or be stopped, and go on as they were.  Returns the switch's
  * figures, for the caller to free.  On failure the guest is where it was;
@@ -81,8 +81,8 @@ AccelSwitchInfo *coroutine_fn accel_switch_to_co(SwitchableAccel to,
                                                  bool by_guest, Error **errp);
 
 /**
- * accel_switch_to_blocking: like accel_switch_to_co(), for callers that are no
- * coroutine
+ * accel_switch_to_blocking: like accel_switch_to_co(), for callers outside of
+ * coroutines
  *
  * Main loop, BQL held.  Blocks the main loop while the switch waits; vCPUs run
  * on.

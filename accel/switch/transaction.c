@@ -51,8 +51,8 @@ static uint64_t switch_lap(int64_t *mark)
 }
 
 /*
- * Run @step, which talks to KVM.  If one of its ioctls failed, so did the
- * step, and the ioctl's name is what @errp says.
+ * Run @step, which issues KVM ioctls.  If one of them fails, so does the step,
+ * and @errp names the ioctl.
  */
 static SwitchResult switch_watched(SwitchResult (*step)(Error **errp),
                                    SwitchableAccel to, Error **errp)
@@ -75,8 +75,9 @@ static SwitchResult switch_to_tcg(AccelSwitchPhases *ph, Error **errp)
     SwitchResult result;
 
     /*
-     * Writes that the guest has made and QEMU has not seen (E9): what they do
-     * to the LAPICs is to be exported, too.
+     * KVM has buffered MMIO writes that QEMU has not seen.  Carry them out
+     * before the export, which then has the interrupts that they raise; in TCG
+     * QEMU does not look into KVM's buffer (hazard E9).
      */
     if (!switch_omits(SWITCH_FIXUP_COALESCED_MMIO)) {
         kvm_flush_coalesced_mmio_buffer();
@@ -121,7 +122,7 @@ static SwitchResult switch_to_kvm(AccelSwitchPhases *ph, Error **errp)
     ph->convert_ns = switch_lap(&mark);
     trace_accel_switch_converted(ph->convert_ns);
 
-    /* KVM's code that puts the registers goes by the globals. */
+    /* The code that puts registers into KVM reads these globals. */
     switch_set_globals(SWITCHABLE_ACCEL_KVM);
     result = switch_watched(switch_arch_import_kvm, SWITCHABLE_ACCEL_KVM,
                             errp);

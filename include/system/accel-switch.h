@@ -40,8 +40,9 @@ extern bool accel_switch_allowed;
 /**
  * accel_switch_tcg_dirty_mask: the dirty-memory clients that are TCG's alone
  *
- * Returns a mask of (1 << DIRTY_MEMORY_CODE) under -accel switch, else 0:
- * KVM's slots must not start dirty logging for it (HAZARDS F4).
+ * Returns a mask of (1 << DIRTY_MEMORY_CODE) under -accel switch, else 0.  All
+ * RAM has that bit in its log mask while the guest is in TCG, and KVM would
+ * turn on dirty logging for all its slots (hazard F4).
  */
 static inline uint8_t accel_switch_tcg_dirty_mask(void)
 {
@@ -105,7 +106,7 @@ bool accel_switch_pit_waits(struct PITChannelState *s);
  * accel_switch_pic_acknowledged: the guest has taken an interrupt from a PIC
  * @irq: 0 to 7
  *
- * A tick that waits for it comes next.  Any thread, BQL held.
+ * A tick that waits for this comes next.  Any thread, BQL held.
  */
 struct PICCommonState;
 void accel_switch_pic_acknowledged(struct PICCommonState *pic, int irq);
@@ -120,9 +121,9 @@ struct kvm_run;
  * x86_switch_may_inject: whether KVM_RUN goes on with a whole instruction
  * @run: the vCPU's, after its last exit
  *
- * The end of one whose I/O QEMU has done may raise an exception (a step's, a
- * page fault), which comes before an interrupt that was given as an event, and
- * has KVM forget it (kernel: kvm_check_and_inject_events()).
+ * After an exit for I/O, KVM_RUN first completes the instruction.  That may
+ * raise an exception (a single step's, a page fault), and KVM then forgets an
+ * interrupt that was given as an event (kernel: kvm_check_and_inject_events()).
  * ready_for_interrupt_injection does not tell.  Called by the vCPU's thread.
  */
 bool x86_switch_may_inject(const struct kvm_run *run);
@@ -133,10 +134,10 @@ bool x86_switch_may_inject(const struct kvm_run *run);
  *       x86_switch_may_inject()
  * @vector: as the PIC acknowledged it
  *
- * Does what KVM_INTERRUPT does, but through KVM_SET_VCPU_EVENTS, so that
- * KVM_GET_VCPU_EVENTS shows the vector until it is delivered (HAZARDS C6).
- * Called by the vCPU's thread with the BQL held.  Returns 0 or a negative
- * errno.
+ * Does what KVM_INTERRUPT does, but through KVM_SET_VCPU_EVENTS:
+ * KVM_GET_VCPU_EVENTS then shows the vector until it is delivered, and a switch
+ * does not lose it (hazard C6).  Called by the vCPU's thread with the BQL held.
+ * Returns 0 or a negative errno.
  */
 int x86_switch_inject_extint(CPUState *cpu, int vector);
 
@@ -148,11 +149,12 @@ int x86_switch_inject_extint(CPUState *cpu, int vector);
 uint64_t x86_switch_get_tsc(CPUX86State *env);
 
 /**
- * x86_switch_feature_mask: what of a feature word survives both accelerators
+ * x86_switch_feature_mask: the features of a word that TCG can give a guest
  * @w: the feature word
- * @tcg_features: what TCG implements of it
+ * @tcg_features: the features of it that TCG implements
  *
- * Returns a mask to be applied to what KVM supports (HAZARDS D1).
+ * Returns a mask for the features that KVM supports: both accelerators run the
+ * guest with one CPUID, which only has features of both (hazard D1).
  */
 uint64_t x86_switch_feature_mask(FeatureWord w, uint64_t tcg_features);
 
@@ -186,8 +188,9 @@ uint32_t x86_switch_lapic_svr_mask(CPUState *cpu);
  * the 32-bit SMM state save area, made of SegmentCache.flags, and back
  *
  * KVM has them at a descriptor's bits (struct kvm_smm_seg_state_32), TCG 8 bits
- * lower.  SeaBIOS keeps a copy of the area, by which it leaves SMM much later:
- * under -accel switch both write it as KVM does.  vCPU thread.
+ * lower.  SeaBIOS keeps a copy of the area, and leaves SMM by the copy much
+ * later, perhaps under the other accelerator: under -accel switch both write it
+ * as KVM does (hazard F7).  vCPU thread.
  */
 static inline uint32_t x86_switch_smm_attributes(uint32_t flags)
 {
@@ -203,7 +206,7 @@ static inline uint32_t x86_switch_smm_flags(uint32_t attributes)
  * x86_switch_has_feature_control: does KVM keep IA32_FEATURE_CONTROL?
  *
  * kvm-intel does for each vCPU, with VMX or without; kvm-amd for none.  Called
- * by the vCPU's thread, BQL held, while the vCPU is made.  Leaves it 0.
+ * by the vCPU's thread, BQL held, while the vCPU is made.  Leaves the MSR 0.
  */
 bool x86_switch_has_feature_control(CPUState *cpu);
 

@@ -218,7 +218,11 @@ static void test_flags(void)
     }
 }
 
-/* TF, VM and IOPL are EFLAGS' in TCG, the shadow is hflags' (C3, C7). */
+/*
+ * TCG takes TF, VM and IOPL from EFLAGS: old copies in hflags would stick
+ * (hazard C3).  It has the interrupt shadow in hflags, and QEMU's KVM code
+ * leaves the shadow out: STI; HLT would lose its wakeup (hazard C7).
+ */
 static void test_hflags(void)
 {
     for (int shadow = 0; shadow < 2; shadow++) {
@@ -308,7 +312,7 @@ static void test_system_segments(void)
     g_assert_cmphex(never->env->ldt.flags, ==, 0);
 }
 
-/* KVM's event in delivery, and what TCG does first (C6). */
+/* TCG's first act is to deliver KVM's exception, or it is lost (hazard C6). */
 static void test_exceptions_to_tcg(void)
 {
     static const struct {
@@ -479,7 +483,10 @@ static void test_mp_state(void)
     }
 }
 
-/* HARD is KVM's word for the PIC, on the first vCPU (C16, E12). */
+/*
+ * Under KVM HARD stands for the PIC alone, on the first vCPU: with an old one
+ * QEMU would read a spurious vector from the PIC (hazards C16, E12).
+ */
 static void test_lines(void)
 {
     for (int i = 0; i < 8; i++) {

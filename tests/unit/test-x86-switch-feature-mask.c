@@ -21,7 +21,10 @@ void host_cpuid(uint32_t function, uint32_t count,
     *ecx = *edx = 0;
 }
 
-/* HAZARDS D4: TCG's XSAVE has PKRU where Intel has it, AMD elsewhere. */
+/*
+ * TCG's XSAVE has PKRU where Intel's has it.  On an AMD host a guest would look
+ * for it in the wrong place after a switch (hazard D4).
+ */
 static void test_pkru_offset(void)
 {
     static const struct {
@@ -43,7 +46,7 @@ static void test_pkru_offset(void)
     }
 }
 
-/* What TCG has, or half has, and a switch does not carry. */
+/* Features that TCG has, or half has, and a switch does not carry. */
 static void test_left_out(void)
 {
     static const struct {

@@ -15,23 +15,43 @@
 
 /* A fix-up that a test may leave out (x-omit=NAME[:NAME…]) */
 typedef enum SwitchFixup {
-    SWITCH_FIXUP_TB_FLUSH,          /* F3: translated code */
-    SWITCH_FIXUP_SHADOW_FLUSH,      /* F1, F2: hardware TLB, shadow pages */
-    SWITCH_FIXUP_REINJECT,          /* C6: events in delivery */
-    SWITCH_FIXUP_EXTINT,            /* C6: PIC vector given to KVM */
-    SWITCH_FIXUP_LAPIC_EXPIRED,     /* E2: expired LAPIC timer */
-    SWITCH_FIXUP_LAPIC_COUNT,       /* E2: LAPIC timer's current count */
-    SWITCH_FIXUP_TSC_OFFSET,        /* C13: TSC goes on */
-    SWITCH_FIXUP_TSC_ORDER,         /* C13: RDTSC waits for loads before it */
-    SWITCH_FIXUP_XSTATE_BV,         /* C10: XSTATE_BV */
-    SWITCH_FIXUP_X87_ORDER,         /* C1: x87 stack order */
-    SWITCH_FIXUP_INTERRUPT_SHADOW,  /* C7: STI and MOV SS */
-    SWITCH_FIXUP_DESCRIPTORS,       /* C4, C12: TR busy, Accessed bits */
-    SWITCH_FIXUP_GUEST_VALUES,      /* C20: what TCG lets a guest write */
-    SWITCH_FIXUP_COALESCED_MMIO,    /* E9: writes that KVM has kept */
-    SWITCH_FIXUP_INTERRUPT_READY,   /* C6: what KVM_RUN said before a load */
-    SWITCH_FIXUP_KVM_CLOCK,         /* E14: its MSRs, set in TCG */
-    SWITCH_FIXUP_CPUID,             /* D2: KVM's table in TCG */
+    /* To TCG: drop TBs, as stores under KVM left stale ones (hazard F3) */
+    SWITCH_FIXUP_TB_FLUSH,
+    /*
+     * To KVM: drop its shadow pages and the hardware's TLB entries, as stores
+     * to page tables in TCG left stale ones (hazards F1, F2)
+     */
+    SWITCH_FIXUP_SHADOW_FLUSH,
+    /* To TCG: deliver KVM's event in delivery, or it is lost (hazard C6) */
+    SWITCH_FIXUP_REINJECT,
+    /* Give KVM the PIC's vectors where GET ioctls show them (hazard C6) */
+    SWITCH_FIXUP_EXTINT,
+    /* To TCG: keep LAPIC timer ticks that no GET ioctl shows (hazard E2) */
+    SWITCH_FIXUP_LAPIC_EXPIRED,
+    /* Carry the LAPIC timer's count, which QEMU leaves out (hazard E2) */
+    SWITCH_FIXUP_LAPIC_COUNT,
+    /* Carry the TSC, so that it neither stops nor jumps (hazard C13) */
+    SWITCH_FIXUP_TSC_OFFSET,
+    /* In TCG: order RDTSC after loads, or vCPUs see it go back (hazard C13) */
+    SWITCH_FIXUP_TSC_ORDER,
+    /* To KVM: name all XSAVE components, or KVM resets them (hazard C10) */
+    SWITCH_FIXUP_XSTATE_BV,
+    /* KVM keeps x87 registers in stack order, TCG in physical (hazard C1) */
+    SWITCH_FIXUP_X87_ORDER,
+    /* Carry STI's and MOV SS's shadow, which QEMU leaves out (hazard C7) */
+    SWITCH_FIXUP_INTERRUPT_SHADOW,
+    /* To KVM: TR busy, segments Accessed, or entry fails (hazards C4, C12) */
+    SWITCH_FIXUP_DESCRIPTORS,
+    /* In TCG: refuse register values that KVM would refuse (hazard C20) */
+    SWITCH_FIXUP_GUEST_VALUES,
+    /* To TCG: carry out MMIO writes that KVM has buffered (hazard E9) */
+    SWITCH_FIXUP_COALESCED_MMIO,
+    /* Load into KVM: KVM_RUN's "ready for interrupt" is stale (hazard C6) */
+    SWITCH_FIXUP_INTERRUPT_READY,
+    /* To KVM: put kvm-clock's MSRs as the guest set them in TCG (hazard E14) */
+    SWITCH_FIXUP_KVM_CLOCK,
+    /* In TCG: answer CPUID from KVM's table, so that it stays (hazard D2) */
+    SWITCH_FIXUP_CPUID,
     SWITCH_FIXUP__MAX,
 } SwitchFixup;
 
@@ -56,18 +76,18 @@ bool switch_selftest_fails_ioctl(int fd, unsigned long type, void *arg,
 /* Whether one has failed in this switch. */
 bool switch_selftest_has_failed(void);
 
-/* All that can be seen of the vCPUs, under the accelerator that runs. */
+/* All state of the vCPUs that the active accelerator shows. */
 typedef struct SwitchSnapshot SwitchSnapshot;
 SwitchSnapshot *switch_arch_take_snapshot(Error **errp);
 void switch_arch_free_snapshot(SwitchSnapshot *snapshot);
 /*
- * Overwrite KVM's copy of the vCPUs, while TCG has the guest.  False and @errp
- * set on failure: the copy is to be put anew in any case.
+ * Overwrite KVM's copy of the vCPUs, while TCG has the guest.  The copy must
+ * be put anew afterwards, also on failure (false, @errp set).
  */
 bool switch_arch_poison_kvm(const SwitchSnapshot *before, Error **errp);
 /*
- * False, and @errp names the field, if two of one accelerator differ.  What
- * may differ is taken out of both.
+ * Compare two snapshots of one accelerator, after a change of both to canonical
+ * form.  If they differ, returns false, and @errp names the field.
  */
 bool switch_arch_compare_snapshots(SwitchSnapshot *before,
                                    SwitchSnapshot *after, Error **errp);

@@ -1,8 +1,8 @@
 /*
  * One vCPU's registers between the forms that KVM and TCG keep them in
  *
- * One function a concern, each named after it; HAZARDS C has the reasons by
- * number.  Nothing here can fail, and nothing here talks to KVM.
+ * One function for each concern, named after it.  None can fail, and none talks
+ * to KVM.  The numbers of hazards are those of docs/hazards.rst.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -15,7 +15,10 @@
 #include "tcg/helper-tcg.h"
 #include "switch/x86-switch.h"
 
-/* Physical register i of an x87 stack whose top is @top is ST((i - top) % 8) */
+/*
+ * KVM's x87 registers are in stack order, from ST0; TCG's are in physical
+ * order: ST(i) is register (fpstt + i) % 8 (hazard C1).
+ */
 static void convert_x87_order(CPUX86State *env, bool to_tcg)
 {
     FPReg old[8];
@@ -31,7 +34,11 @@ static void convert_x87_order(CPUX86State *env, bool to_tcg)
     }
 }
 
-/* x87 and SSE control: TCG's softfloat has its own form of both (C2). */
+/*
+ * TCG computes with softfloat's form of the x87 and SSE control registers.
+ * QEMU sets that up only at a reset in TCG: without it the guest's first NaN
+ * would fail an assertion (hazard C2).
+ */
 static void convert_fp_to_tcg(CPUX86State *env)
 {
     convert_x87_order(env, true);
@@ -49,15 +56,16 @@ static void convert_fp_to_kvm(CPUX86State *env)
 {
     update_mxcsr_from_sse_status(env);
     /*
-     * Under KVM they are stale, but who looks at MXCSR by this function (a
-     * dump, a debugger) would set them in it, and so in the guest.
+     * Under KVM softfloat's flags are stale.  A register dump or a debugger
+     * calls the function above, too, which would set them in MXCSR, and so in
+     * the guest's.
      */
     set_float_exception_flags(0, &env->sse_status);
     convert_x87_order(env, false);
     /*
-     * TCG does not keep XSTATE_BV; a component that is not in it would be
-     * put in its initial state (C10).  One that XCR0 turns off stays: PKRU is
-     * in use with CR4.PKE alone.
+     * TCG does not maintain XSTATE_BV, and KVM puts a component that is not in
+     * it into its initial state (hazard C10).  Name also the components that
+     * XCR0 turns off: PKRU is in use with CR4.PKE alone.
      */
     if (!switch_omits(SWITCH_FIXUP_XSTATE_BV)) {
         env->xstate_bv |= env->features[FEAT_XSAVE_XCR0_LO] | XSTATE_FP_MASK |
@@ -72,12 +80,15 @@ static void convert_flags_to_tcg(CPUX86State *env)
     env->df = env->eflags & DF_MASK ? -1 : 1;
 }
 
-/* What x86_update_hflags() leaves as it was (C3). */
+/*
+ * x86_update_hflags() keeps old values of some flags, such as those of AVX and
+ * SMAP: a guest that has turned AVX on in KVM would get #UD (hazard C3).
+ */
 static void convert_hflags_to_tcg(CPUX86State *env, X86SwitchCPU *sc)
 {
     cpu_load_efer(env, env->efer);
     cpu_x86_update_cr4(env, env->cr[4]);
-    /* These TCG takes from EFLAGS at each TB; in hflags they would stick. */
+    /* TCG takes these from EFLAGS at each TB; in hflags they would stick. */
     env->hflags &= ~(HF_TF_MASK | HF_VM_MASK | HF_IOPL_MASK |
                      HF_INHIBIT_IRQ_MASK);
     if (sc->interrupt_shadow &&
@@ -93,14 +104,20 @@ static void convert_debug_to_tcg(X86CPU *cpu)
 
     cpu_breakpoint_remove_all(CPU(cpu), BP_CPU);
     cpu_watchpoint_remove_all(CPU(cpu), BP_CPU);
-    /* These point to what is gone. */
+    /* These point to breakpoints and watchpoints that are gone. */
     memset(env->cpu_breakpoint, 0, sizeof(env->cpu_breakpoint));
-    /* As if all were disabled, so that the helper enables them (C8). */
+    /*
+     * cpu_x86_update_dr7() inserts only what DR7 did not enable before: show it
+     * all as disabled, or no breakpoint would hit in TCG (hazard C8).
+     */
     env->dr[7] = dr7 & ~(DR7_GLOBAL_BP_MASK | DR7_LOCAL_BP_MASK);
     cpu_x86_update_dr7(env, dr7);
 }
 
-/* What hardware demands of a descriptor cache and TCG does not (C4, C12). */
+/*
+ * VM entry demands of descriptor caches what TCG does not keep: a busy TSS in
+ * TR, Accessed in what is loaded, SS.DPL equal to the CPL (hazards C4, C12).
+ */
 static void convert_segments_to_kvm(CPUX86State *env)
 {
     bool protected = env->cr[0] & CR0_PE_MASK;
@@ -109,12 +126,12 @@ static void convert_segments_to_kvm(CPUX86State *env)
         return;
     }
     if (!(env->tr.flags & DESC_P_MASK)) {
-        /* Never loaded, or with a null selector; TR must be usable. */
+        /* TR was never loaded, or with a null selector; it must be usable. */
         env->tr.flags = DESC_P_MASK | (11 << DESC_TYPE_SHIFT);
     }
     env->tr.flags |= DESC_TSS_BUSY_MASK;
     if (env->hflags & HF_LMA_MASK) {
-        /* AMD's KVM: a 16-bit one after INIT, as long as none is loaded. */
+        /* After INIT AMD's KVM has a 16-bit TSS, until the guest loads TR. */
         env->tr.flags |= 8 << DESC_TYPE_SHIFT;
     }
     if (!(env->ldt.selector & 0xfffc) && !env->ldt.limit) {
@@ -126,8 +143,8 @@ static void convert_segments_to_kvm(CPUX86State *env)
 
         if (!protected && !(seg->flags & DESC_P_MASK)) {
             /*
-             * It was null in protected mode.  TCG does not look at this in
-             * real mode, where a load changes selector and base alone.
+             * The segment was null in protected mode.  In real mode a load
+             * changes only selector and base, and TCG does not look at P.
              */
             seg->flags = DESC_P_MASK | DESC_S_MASK | DESC_W_MASK | DESC_A_MASK;
             seg->limit = 0xffff;
@@ -177,17 +194,18 @@ static void deliver_exception_payload(CPUX86State *env)
 }
 
 /*
- * #BP and #OF come again when TCG executes the instruction anew, as RIP is
- * still at it.  So does #UD, if TCG has one there: KVM queues a #UD for any
- * instruction that its emulator lacks, too, before it gives up (kernel:
- * handle_emulation_failure()), which the guest must not see.
+ * RIP is still at the instruction, so that TCG executes it anew.  INT3 and INTO
+ * then raise #BP and #OF again, and an instruction that TCG does not know
+ * either raises #UD.  KVM also queues a #UD when its emulator lacks an
+ * instruction, before it gives up (kernel: handle_emulation_failure()): the
+ * guest must not see that one.
  */
 static bool exception_is_kept(int nr)
 {
     return nr != EXCP03_INT3 && nr != EXCP04_INTO && nr != EXCP06_ILLOP;
 }
 
-/* Another one in its delivery is a double fault (SDM vol. 3A, "#DF"). */
+/* A second such exception in its delivery makes a #DF (SDM vol. 3A, "#DF"). */
 static bool exception_is_first_of_two(int nr)
 {
     return nr == EXCP00_DIVZ || nr == EXCP08_DBLE ||
@@ -195,8 +213,10 @@ static bool exception_is_first_of_two(int nr)
 }
 
 /*
- * Events in delivery (C6).  A software interrupt or exception is dropped:
- * RIP is still at the instruction, which TCG executes anew.
+ * TCG does not look at the fields in which KVM shows an event in delivery.  An
+ * interrupt there is in ISR already, and would be lost (hazard C6).  A software
+ * interrupt or exception is dropped: RIP is still at the instruction, which TCG
+ * executes anew.
  */
 static void convert_events_to_tcg(X86CPU *cpu)
 {
@@ -235,7 +255,7 @@ static void convert_events_to_tcg(X86CPU *cpu)
         env->soft_interrupt = 0;
     }
     if (env->nmi_injected) {
-        /* AMD's KVM says so from when it has prepared the injection. */
+        /* AMD's KVM says that NMIs are masked before this one is delivered. */
         env->hflags2 &= ~HF2_NMI_MASK;
     }
     if ((env->nmi_injected || env->interrupt_injected >= 0) && reinject) {
@@ -276,8 +296,9 @@ static void convert_events_to_kvm(X86CPU *cpu)
     env->triple_fault_pending = false;
 
     /*
-     * Raised, or given to TCG by the last switch, and not yet delivered.
-     * A software interrupt's instruction is executed anew.
+     * An exception that TCG has raised, or was given by the last switch, and
+     * has not delivered yet.  A software interrupt's instruction is executed
+     * anew.
      */
     if (cs->exception_index >= 0 && cs->exception_index < 32 &&
         !env->exception_is_int) {
@@ -296,7 +317,10 @@ static void convert_events_to_kvm(X86CPU *cpu)
     cs->interrupt_request &= ~(CPU_INTERRUPT_INJECTED | CPU_INTERRUPT_NMI);
 }
 
-/* A vCPU that waits for SIPI is "halted" for TCG (C5). */
+/*
+ * QEMU's import from KVM sets CPUState.halted only for a HLT: a vCPU that waits
+ * for SIPI would execute the reset vector in TCG (hazard C5).
+ */
 static void convert_mp_state_to_tcg(X86CPU *cpu)
 {
     CPUState *cs = CPU(cpu);
@@ -318,7 +342,11 @@ static void convert_mp_state_to_kvm(X86CPU *cpu)
 {
     CPUState *cs = CPU(cpu);
 
-    /* KVM takes a SIPI only after INIT: that is where this vCPU is (C15). */
+    /*
+     * TCG does not keep mp_state: make it of TCG's flags.  A vCPU that waits
+     * for SIPI has had its INIT; KVM would ignore a SIPI in another state
+     * (hazard C15).
+     */
     cpu->env.mp_state = x86_switch_lapic(cpu)->wait_for_sipi
                         ? KVM_MP_STATE_INIT_RECEIVED
                         : cs->halted ? KVM_MP_STATE_HALTED
@@ -333,7 +361,9 @@ static void convert_mp_state_to_kvm(X86CPU *cpu)
 
 /*
  * HARD means "the PIC has an interrupt" to KVM with a split irqchip, for the
- * first vCPU only, and "the LAPIC or the PIC has one" to TCG (C16, E12).
+ * first vCPU only, and "the LAPIC or the PIC has one" to TCG.  A HARD of the
+ * LAPIC's would have QEMU read a spurious vector from the PIC under KVM
+ * (hazards C16, E12).
  */
 static void convert_lines(X86CPU *cpu, bool to_tcg)
 {
@@ -344,7 +374,7 @@ static void convert_lines(X86CPU *cpu, bool to_tcg)
                                CPU_INTERRUPT_VIRQ | CPU_INTERRUPT_TPR |
                                CPU_INTERRUPT_EXITTB);
     if (to_tcg) {
-        /* The vCPU's thread looks at its LAPIC first of all. */
+        /* Have the vCPU's thread look at its LAPIC first of all. */
         cs->interrupt_request |= CPU_INTERRUPT_POLL;
         pic &= apic_accept_pic_intr(cpu->apic_state);
     } else {
@@ -355,7 +385,10 @@ static void convert_lines(X86CPU *cpu, bool to_tcg)
     }
 }
 
-/* KVM's reading of the MTRRs fills the bits above the address width (C19). */
+/*
+ * For migration QEMU sets the bits above the address width in the masks that it
+ * reads from KVM.  A guest in TCG would read them so (hazard C19).
+ */
 static void convert_mtrrs_to_tcg(X86CPU *cpu)
 {
     uint64_t mask = MAKE_64BIT_MASK(0, cpu->phys_bits);
@@ -393,7 +426,10 @@ void x86_switch_convert_to_kvm(X86CPU *cpu, X86SwitchCPU *sc)
     convert_lines(cpu, false);
     sc->interrupt_shadow = env->hflags & HF_INHIBIT_IRQ_MASK;
     env->hflags &= ~HF_INHIBIT_IRQ_MASK;
-    /* Of the last stay in KVM: KVM reads them from memory (C11). */
+    /*
+     * env has the PDPTEs of the last stay in KVM: have KVM read those that are
+     * in memory now (hazard C11).
+     */
     env->pdptrs_valid = false;
     if (!switch_omits(SWITCH_FIXUP_TSC_OFFSET)) {
         env->tsc = x86_switch_get_tsc(env);

@@ -57,7 +57,7 @@ static AccelCPUClass *x86_switch_accel_cpu_class(const char *name)
 #define KVM_CPU_CLASS() x86_switch_accel_cpu_class(ACCEL_CPU_NAME("kvm"))
 #define TCG_CPU_CLASS() x86_switch_accel_cpu_class(ACCEL_CPU_NAME("tcg"))
 
-/* TCG's operations, but for the delivery of what KVM had begun to deliver. */
+/* TCG's operations, and the delivery of events that KVM had begun to deliver */
 static TCGCPUOps x86_switch_tcg_ops;
 static const TCGCPUOps *x86_plain_tcg_ops;
 static void (*x86_plain_init_accel_cpu)(AccelCPUClass *accel_cpu,
@@ -106,8 +106,8 @@ static void x86_switch_cpu_class_init(CPUClass *cc)
 }
 
 /*
- * Defaults of named CPU models: those of KVM (applied first) without what
- * TCG does not have.  Each would be masked anyway, with a warning.
+ * Defaults of named CPU models: KVM's, which are applied first, without the
+ * features that TCG lacks.  Each would be masked anyway, with a warning.
  */
 static PropValue x86_switch_default_props[] = {
     { "vme", "off" },
@@ -115,7 +115,7 @@ static PropValue x86_switch_default_props[] = {
     { "kvm-steal-time", "off" },
     { "kvm-pv-eoi", "off" },
     { "kvm-msi-ext-dest-id", "off" },
-    /* KVM's default, which a model that is asked for in TCG turns off. */
+    /* KVM's default, but KVM's code drops it for a model asked for in TCG. */
     { "x2apic", "on" },
     { NULL, NULL },
 };
@@ -125,11 +125,12 @@ static void x86_switch_cpu_instance_init(CPUState *cs)
     X86CPU *cpu = X86_CPU(cs);
 
     /*
-     * Not TCG's: it would overwrite the offsets of the XSAVE areas with its
-     * own (HAZARDS D4); x86_switch_feature_mask() drops what differs.
+     * Not TCG's cpu_instance_init(): it would overwrite the host's offsets of
+     * XSAVE components, by which QEMU reads KVM's XSAVE area (hazard D4).
+     * x86_switch_feature_mask() drops features whose offsets differ in TCG.
      */
     KVM_CPU_CLASS()->cpu_instance_init(cs);
-    /* On by default in "max"; TCG has none.  pmu=on, lmce=on are refused. */
+    /* On by default in "max"; TCG has neither.  pmu=on, lmce=on are refused. */
     cpu->enable_pmu = false;
     cpu->enable_lmce = false;
     if (X86_CPU_GET_CLASS(cpu)->model) {

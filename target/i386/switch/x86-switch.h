@@ -51,11 +51,11 @@ typedef struct X86SwitchCPU {
 
     /* Between export and convert. */
     bool interrupt_shadow;
-    uint32_t lapic_tmcct;
+    uint32_t lapic_tmcct;       /* the timer's current count, read last */
     int64_t lapic_settled_at;   /* after it was read first; get_clock() */
-    int64_t lapic_read_at;      /* when that was; QEMU_CLOCK_VIRTUAL */
-    bool lapic_timer_in_doubt;  /* it is at 0, and may not have fired */
-    bool lapic_timer_due;       /* it has, and IRR does not show it */
+    int64_t lapic_read_at;      /* after it was read last; QEMU_CLOCK_VIRTUAL */
+    bool lapic_timer_in_doubt;  /* it may not have fired though it is at 0 */
+    bool lapic_timer_due;       /* a tick of it is missing in IRR */
 
     /* What KVM was given since x86_switch_forget_puts(). */
     X86KVMState put;
@@ -81,7 +81,10 @@ static inline APICCommonState *x86_switch_lapic(X86CPU *cpu)
 void x86_switch_convert_to_tcg(X86CPU *cpu, X86SwitchCPU *sc);
 void x86_switch_convert_to_kvm(X86CPU *cpu, X86SwitchCPU *sc);
 
-/* kvm/export.c: whether memory has others than the four @held (C11) */
+/*
+ * kvm/export.c: whether the PDPTEs in memory at @cr3 are other ones than the
+ * four that the vCPU has loaded, @held: TCG would use memory's (hazard C11)
+ */
 bool x86_switch_pdptes_differ(CPUState *cs, uint64_t cr3,
                               const uint64_t *held);
 
@@ -90,9 +93,9 @@ bool x86_switch_pdptes_differ(CPUState *cs, uint64_t cr3,
 /* Called by the vCPU's thread once, before the guest runs */
 bool x86_switch_init_lapic(CPUState *cs, X86SwitchCPU *sc, Error **errp);
 /*
- * Have IRR show all that the LAPIC's timer has done until it stood as in
- * @page; before anything else is read of the vCPU.  Lets the BQL go for a
- * moment.  0 or a negative errno.
+ * Have IRR show all ticks of the LAPIC's timer up to the state that @page
+ * returns.  Comes before anything else is read of the vCPU.  Drops the BQL for
+ * a moment.  Returns 0 or a negative errno.
  */
 int x86_switch_settle_lapic_timer(CPUState *cs, X86SwitchCPU *sc,
                                   struct kvm_lapic_state *page);
@@ -108,16 +111,16 @@ int x86_switch_import_lapic(X86CPU *cpu);
 /* kvm/settle.c */
 
 /*
- * Have KVM put into IRR what it keeps of the LAPIC's timer; no instruction is
- * executed.  @was_runnable: it was woken, by whatever.  Lets the BQL go for a
- * moment.  Returns 0 or a negative errno.
+ * Have KVM put a tick of the LAPIC's timer that it keeps into IRR; the vCPU
+ * executes no instruction.  @was_runnable: something has woken the vCPU.  Drops
+ * the BQL for a moment.  Returns 0 or a negative errno.
  */
 int x86_switch_take_lapic_timer(CPUState *cs, bool *was_runnable);
 /*
  * Where KVM has the TSC stand still while the vCPU is not in the guest: have
  * KVM set it forward as at the vCPU's next entry, and return the offset then.
- * Nothing else of the vCPU changes.  Lets the BQL go for a moment.  Returns 0
- * or a negative errno.
+ * Nothing else of the vCPU changes.  Drops the BQL for a moment.  Returns 0 or
+ * a negative errno.
  */
 int x86_switch_catch_up_tsc(CPUState *cs, int64_t *offset);
 
@@ -125,19 +128,19 @@ int x86_switch_catch_up_tsc(CPUState *cs, int64_t *offset);
 
 /* Have @s name MSR @index, if it can be read and is not there yet. */
 void x86_kvm_add_msr(CPUState *cs, X86KVMState *s, uint32_t index);
-/* All that this KVM lists.  0 or a negative errno. */
+/* Have @s name all MSRs that this KVM lists.  0 or a negative errno. */
 int x86_kvm_add_listed_msrs(CPUState *cs, X86KVMState *s);
 /* Called by the vCPU's thread once, before the guest runs */
 bool x86_switch_init_msrs(CPUState *cs, X86SwitchCPU *sc, Error **errp);
-/* QEMU has taken them into CPUX86State. */
+/* QEMU has read the MSRs in @taken into CPUX86State. */
 void x86_switch_took_msrs(X86SwitchCPU *sc, const struct kvm_msrs *taken);
-/* Whether QEMU takes it at an export, and so puts it at an import. */
+/* Whether QEMU reads MSR @index at an export, and so puts it at an import. */
 bool x86_switch_takes_msr(CPUState *cs, uint32_t index);
-/* Before the first vCPU: the guest's CPU has no PMU, nor has KVM's vCPU. */
+/* Before the first vCPU: have KVM make vCPUs without a PMU, as TCG has none. */
 bool x86_switch_init_pmu(Error **errp);
-/* At a machine reset they get their reset values. */
+/* Have a machine reset restore the MSRs that QEMU does not take. */
 void x86_switch_init_reset_msrs(void);
-/* At an export: refuse if the guest has set one of the others. */
+/* At an export: refuse if the guest has set an MSR that QEMU does not take. */
 bool x86_switch_check_msrs(CPUState *cs, X86SwitchCPU *sc, Error **errp);
 
 /* kvm/read-back.c */
@@ -151,12 +154,12 @@ SwitchResult x86_switch_check_rules(CPUState *cs, Error **errp);
 /* kvm/import.c */
 
 /*
- * In TCG: what has no place in KVM has its effect now, an INIT or SIPI that is
- * pending, and what is the VM's is the same in all vCPUs.
+ * In TCG: take a pending INIT or SIPI, which has no place in KVM, and give all
+ * vCPUs the VM's wall-clock MSR.
  */
 void x86_switch_settle_tcg(void);
 
-/* What was loaded into KVM is put right when the machine starts. */
+/* Have a state that was loaded into KVM put right when the machine starts. */
 void x86_switch_init_load_kvm(void);
 
 /* kvm/tsc.c */
@@ -168,23 +171,23 @@ void x86_switch_init_load_kvm(void);
 int x86_switch_export_tsc(CPUState *cs, X86SwitchCPU *sc);
 int x86_switch_import_tsc(CPUState *cs, X86SwitchCPU *sc,
                           const X86HostTSC *host);
-/* What the vCPU's offset is added to, of @host. */
+/* The TSC in @host to which the vCPU's offset is added. */
 int64_t x86_switch_tsc_base_at(const X86SwitchCPU *sc, const X86HostTSC *host);
-/* Just the offset. */
+/* Read KVM's offset as it is. */
 int x86_switch_get_tsc_offset(CPUState *cs, int64_t *offset);
 /*
  * Whether KVM changes the offset by itself, as it does whenever it loads a
- * vCPU on a host whose TSC is not stable (HAZARDS C13).
+ * vCPU on a host whose TSC is not stable (hazard C13).
  */
 bool x86_switch_tsc_offset_moves(CPUState *cs);
 void x86_switch_init_tsc_load(void);
-/* Have KVM forget it: for selftest/poison.c. */
+/* Give KVM a wrong offset: for selftest/poison.c. */
 int x86_switch_poison_tsc(CPUState *cs);
 /* The TSC in KVM is about to be set by something else than a switch. */
 void x86_switch_forget_tsc(void);
 /* The same, and it is a load into KVM. */
 void x86_switch_tsc_load_begins(void);
-/* Before the TSC is looked at: a load may have brought another one. */
+/* Comes before the TSC is used: a load may have brought another one. */
 void x86_switch_use_loaded_tsc(void);
 /* At realize: refuse a frequency that is not the host's. */
 bool x86_switch_check_tsc_khz(const CPUX86State *env, Error **errp);
@@ -205,7 +208,7 @@ typedef struct X86Clocks {
     int64_t tsc_offset;     /* ticks */
 } X86Clocks;
 
-/* Before anything of the clocks is read. */
+/* Comes before any clock is read. */
 void x86_switch_clocks_begin(X86Clocks *c);
 void x86_switch_clocks_take_kvm(X86Clocks *c,
                                 const struct kvm_lapic_state *page);
@@ -221,7 +224,7 @@ bool x86_switch_poison_kvm(CPUState *cs, const X86KVMState *all, Error **errp);
 
 /* kvmclock.c */
 void x86_switch_init_kvmclock(void);
-/* In TCG: every vCPU has the VM's. */
+/* In TCG: give every vCPU the VM's wall-clock MSR. */
 void x86_switch_share_wall_clock(void);
 /* Put what the guest has written to kvm-clock's MSRs.  0 or a negative errno */
 int x86_switch_import_kvmclock(CPUState *cs);
@@ -232,11 +235,12 @@ bool x86_switch_kvmclock_rdmsr(CPUX86State *env, uint32_t msr, uint64_t *value);
 
 /* tcg/features.c: called by the vCPU's thread once */
 void x86_switch_init_cpuid(CPUState *cs, X86SwitchCPU *sc);
-/* At realize: refuse what the user asked for by name and either lacks. */
+/* At realize: refuse features asked for by name that KVM or TCG lacks. */
 bool x86_switch_check_features(X86CPU *cpu, Error **errp);
 /*
- * At a switch: refuse a guest whose registers show that it uses what its CPU
- * model lacks, as it may under a KVM that shows its host's features (D2).
+ * At a switch: refuse a guest whose registers show that it uses features that
+ * its CPU model lacks.  It may under a KVM that shows its host's features, and
+ * TCG does not have them (hazard D2).
  */
 bool x86_switch_check_used_features(CPUState *cs, Error **errp);
 

@@ -12,7 +12,7 @@
 #include "switch/kvm/module.h"
 #include "switch/x86-switch.h"
 
-/* What the processor takes of a PDPTE (SDM vol. 3, "PAE Paging"). */
+/* The bits of a PDPTE that the processor uses (SDM vol. 3, "PAE Paging"). */
 #define PDPTE_BITS (PG_PRESENT_MASK | PG_PWT_MASK | PG_PCD_MASK | \
                     PG_ADDRESS_MASK)
 
@@ -33,7 +33,7 @@ bool x86_switch_pdptes_differ(CPUState *cs, uint64_t cr3, const uint64_t *held)
     return false;
 }
 
-/* False, and @errp says why, if running on would not change that. */
+/* False, and @errp says why, if the vCPU can't be switched, now or later. */
 static bool can_be_switched(CPUState *cs, Error **errp)
 {
     CPUX86State *env = cpu_env(cs);
@@ -45,7 +45,7 @@ static bool can_be_switched(CPUState *cs, Error **errp)
     }
     if ((x86_switch_lapic(X86_CPU(cs))->apicbase & MSR_IA32_APICBASE_BASE)
         != APIC_DEFAULT_ADDRESS) {
-        /* KVM's goes there, QEMU's stays (E1) */
+        /* KVM moves the registers there; QEMU's MMIO region stays */
         error_setg(errp, "vCPU %d has moved its local APIC (MSR"
                    " IA32_APIC_BASE 0x%" PRIx64 ")", cs->cpu_index,
                    (uint64_t)x86_switch_lapic(X86_CPU(cs))->apicbase);
@@ -58,19 +58,19 @@ static bool can_be_switched(CPUState *cs, Error **errp)
     return true;
 }
 
-/* The same for what ends when the vCPU runs on. */
+/* The same for transient states, which end when the vCPU runs on. */
 static bool can_be_switched_now(CPUState *cs, Error **errp)
 {
     CPUX86State *env = cpu_env(cs);
 
     if (env->hflags & HF_SMM_MASK) {
-        /* One accelerator's RSM cannot read the other's save area (F7) */
+        /* Let RSM find what its own accelerator saved (hazard F7) */
         error_setg(errp, "vCPU %d is in System Management Mode, and must"
                    " run on until it leaves it", cs->cpu_index);
         return false;
     }
     if (env->a20_mask != ~0) {
-        /* KVM ignores the mask, TCG goes by it (C9) */
+        /* TCG applies the A20 mask to addresses, KVM ignores it (hazard C9) */
         error_setg(errp, "vCPU %d has its A20 line masked, and must run"
                    " on until it unmasks it", cs->cpu_index);
         return false;
@@ -79,8 +79,8 @@ static bool can_be_switched_now(CPUState *cs, Error **errp)
         (kvm_enabled() ? env->nmi_pending
                        : cs->interrupt_request & CPU_INTERRUPT_NMI)) {
         /*
-         * KVM would have it, too, when the vCPU comes back from TCG, or
-         * stays there because a switch to KVM has failed
+         * KVM would keep a second NMI while TCG delivers this one: after a
+         * switch to TCG, or after one to KVM that has failed
          */
         error_setg(errp, "vCPU %d has an NMI pending, which this KVM"
                    " (kvm_amd.vnmi=1) can't give back, and must run on"
@@ -88,14 +88,17 @@ static bool can_be_switched_now(CPUState *cs, Error **errp)
         return false;
     }
     if (tcg_enabled() && cs->watchpoint_hit) {
-        /* A locked instruction's, done apart from other vCPUs (C8) */
+        /*
+         * A locked instruction has hit it; TCG still has to raise the #DB, of
+         * which KVM would know nothing (hazard C8)
+         */
         error_setg(errp, "vCPU %d has met a watchpoint, and must run on"
                    " until its debug exception", cs->cpu_index);
         return false;
     }
     if (kvm_enabled() && env->pdptrs_valid &&
         x86_switch_pdptes_differ(cs, env->cr[3], env->pdptrs)) {
-        /* TCG would go by those in memory at once (C11) */
+        /* The guest goes by the loaded ones, TCG by memory (hazard C11) */
         error_setg(errp, "vCPU %d: the page directory pointers (PDPTEs) in"
                    " memory differ from those that it has loaded; it must"
                    " run on until it loads them", cs->cpu_index);
@@ -122,8 +125,9 @@ SwitchResult switch_arch_check(Error **errp)
 }
 
 /*
- * What lets the BQL go, and with it devices' threads in, whose interrupts KVM
- * still takes: before anything is read of any vCPU.
+ * The steps of an export that drop the BQL: devices' threads may then raise
+ * interrupts, which KVM still takes.  So these steps are done for all vCPUs
+ * before anything of any vCPU is read.
  */
 static bool settle_vcpu(CPUState *cs, Error **errp)
 {
@@ -132,8 +136,8 @@ static bool settle_vcpu(CPUState *cs, Error **errp)
     int ret;
 
     /*
-     * Registers that QEMU has changed and KVM has not seen yet: first in,
-     * then all out again, together with what only KVM knows.
+     * QEMU has changed registers that KVM has not seen yet.  Put them, so that
+     * all is read out again together with the state that only KVM has.
      */
     if (cs->vcpu_dirty) {
         if (kvm_arch_put_registers(cs, KVM_PUT_RUNTIME_STATE, errp) < 0) {
@@ -152,7 +156,7 @@ static bool settle_vcpu(CPUState *cs, Error **errp)
     return true;
 
 fail_errno:
-    /* Which ioctl it was, accel/switch/ioctl.c knows. */
+    /* accel/switch/ioctl.c knows which ioctl failed. */
     error_setg_errno(errp, -ret, "vCPU %d", cs->cpu_index);
     return false;
 fail:
@@ -219,9 +223,9 @@ void switch_arch_abandon_export(void)
     CPUState *cs;
 
     /*
-     * What was read is a copy; KVM's is still the original.  A vCPU that
-     * was not reached may be dirty, and stays so.  An INIT that KVM has
-     * latched would be taken twice: here, too, as soon as SMM is left.
+     * What was read is a copy; KVM's is still the original.  A vCPU that was
+     * not reached may be dirty, and stays so.  Drop QEMU's copy of an INIT that
+     * KVM has latched in SMM: the vCPU would take it twice after SMM.
      */
     CPU_FOREACH(cs) {
         cpu_env(cs)->tsc_valid = false;
@@ -244,9 +248,10 @@ void switch_arch_convert_to_tcg(void)
 }
 
 /*
- * KVM's stores and devices' DMA did not mark TBs as stale (HAZARDS F3).
- * tb_flush() does its work at once, instead of on some vCPU later, in an
- * exclusive context: which this is, all vCPUs being paused.
+ * While the guest was in KVM, its stores and devices' DMA changed code and did
+ * not invalidate TBs (hazard F3).  Outside of an exclusive context tb_flush()
+ * would leave the work to a vCPU, after others may have run stale TBs.  With
+ * all vCPUs paused this is an exclusive context: say so.
  */
 static void flush_translated_code(void)
 {
@@ -267,7 +272,7 @@ void switch_arch_commit_tcg(void)
         APICCommonState *apic = x86_switch_lapic(X86_CPU(cs));
 
         tlb_flush(cs);
-        /* Arms the timer. */
+        /* Arms the LAPIC's timer. */
         APIC_COMMON_GET_CLASS(apic)->post_load(apic);
     }
 }

@@ -33,9 +33,9 @@ bool x86_switch_may_inject(const struct kvm_run *run)
 }
 
 /*
- * Only what KVM_SET_VCPU_EVENTS always sets is to change: what may change in
- * the kernel by itself between GET and SET (an NMI or SMI from another vCPU)
- * is not put back.  @more_flags: what is to change, too.
+ * Put only the events that KVM_SET_VCPU_EVENTS always sets.  Others may change
+ * in the kernel between GET and SET (an NMI or SMI from another vCPU), and must
+ * not be put back.  @more_flags: KVM_VCPUEVENT_VALID_* of others to put.
  */
 static int put_own_events(CPUState *cs, struct kvm_vcpu_events *events,
                           uint32_t more_flags)
@@ -76,7 +76,10 @@ int x86_switch_inject_extint(CPUState *cs, int vector)
     return ret;
 }
 
-/* It queues a #UD before it gives up (kernel: handle_emulation_failure()). */
+/*
+ * KVM queues a #UD before it gives up (kernel: handle_emulation_failure()):
+ * take it back.
+ */
 int switch_arch_retry_instruction(CPUState *cs)
 {
     struct kvm_vcpu_events events;
@@ -90,7 +93,10 @@ int switch_arch_retry_instruction(CPUState *cs)
     return put_own_events(cs, &events, 0);
 }
 
-/* INIT and SIPI that TCG has not taken yet have no place in KVM (C15). */
+/*
+ * Take an INIT or SIPI that TCG has not taken yet: outside of SMM, no ioctl
+ * gives KVM a pending one (hazard C15).
+ */
 static void fold_init_sipi(X86CPU *cpu)
 {
     CPUState *cs = CPU(cpu);
@@ -165,10 +171,10 @@ static bool find_unused_page(hwaddr *addr)
 }
 
 /*
- * Make KVM forget all that it derived from the guest's page tables: shadow
- * pages, and with new roots the hardware's TLBs.  Deleting a memory slot
- * does that (kernel: kvm_arch_flush_shadow_memslot()), so one is made for it
- * (HAZARDS F1, F2).
+ * In TCG the guest has changed its page tables behind KVM's back.  Make KVM
+ * forget all that it derived from them: shadow pages, and with new roots the
+ * hardware's TLBs (hazards F1, F2).  Deleting a memory slot does that (kernel:
+ * kvm_arch_flush_shadow_memslot()), so one is made to be deleted.
  */
 static int flush_shadow_pages(void)
 {
@@ -213,7 +219,7 @@ static int put_interrupt_shadow(CPUState *cs, bool shadow)
         return ret;
     }
     /*
-     * TCG does not keep STI's and MOV SS's apart.  With IF clear it was
+     * TCG does not tell STI's shadow from MOV SS's.  With IF clear it was
      * MOV SS, and must be: VM entry fails for blocking by STI with IF clear
      * (SDM vol. 3C, checks on guest non-register state).
      */
@@ -228,12 +234,12 @@ static int put_interrupt_shadow(CPUState *cs, bool shadow)
 }
 
 /*
- * Whether KVM would take an interrupt now.  KVM_RUN says so of itself, but the
- * last one was before the vCPU's registers were put: QEMU goes by it when the
- * PIC has an interrupt, and must neither inject one into an interrupt shadow
- * or behind an NMI that is being delivered, where it would come with IF clear,
- * nor let a halted vCPU sleep on it
- * (kernel: kvm_vcpu_ready_for_interrupt_injection()).
+ * Say whether KVM would take an interrupt now (kernel:
+ * kvm_vcpu_ready_for_interrupt_injection()).  KVM_RUN sets this flag at each
+ * exit, but the last exit was before the vCPU's registers were put.  QEMU goes
+ * by it when the PIC has an interrupt.  A stale 1 would have it inject into an
+ * interrupt shadow, or behind an NMI in delivery, where the interrupt would
+ * come with IF clear; a stale 0 would let a halted vCPU sleep on (hazard C6).
  */
 static void say_ready_for_interrupt(CPUState *cs, bool interrupt_shadow)
 {
@@ -243,18 +249,21 @@ static void say_ready_for_interrupt(CPUState *cs, bool interrupt_shadow)
         !interrupt_shadow && env->interrupt_injected < 0 &&
         !env->exception_injected && !env->exception_pending &&
         !env->nmi_injected && apic_accept_pic_intr(X86_CPU(cs)->apic_state);
-    /* Of an instruction that is done: x86_switch_may_inject() goes by it. */
+    /*
+     * The exit's instruction was completed before the switch or load;
+     * x86_switch_may_inject() would still wait for it.
+     */
     if (!x86_switch_may_inject(cs->kvm_run)) {
         cs->kvm_run->exit_reason = KVM_EXIT_INTR;
     }
 }
 
-/* Set from a load into KVM to the start, or a switch, of what was loaded. */
+/* Set by a load into KVM, until the machine starts or is switched. */
 static bool kvm_loaded;
 
 /*
- * The guest's page tables are other ones now, and no guest has written them.
- * The vCPUs' sections are still to come.
+ * The load has written the guest's page tables behind KVM's back, as TCG does
+ * (hazard F2).  The vCPUs' sections are still to come.
  */
 int switch_arch_post_load_kvm(void)
 {
@@ -263,7 +272,7 @@ int switch_arch_post_load_kvm(void)
     return switch_omits(SWITCH_FIXUP_SHADOW_FLUSH) ? 0 : flush_shadow_pages();
 }
 
-/* Where that fails KVM has refused the rest, too, and QEMU has told so. */
+/* If this fails, KVM has refused the registers, too: QEMU has reported it. */
 void switch_arch_put_kvm(CPUState *cs)
 {
     put_interrupt_shadow(cs, cpu_env(cs)->hflags & HF_INHIBIT_IRQ_MASK);
@@ -282,7 +291,7 @@ static void start_loaded(void *opaque, bool running, RunState state)
         CPUX86State *env = cpu_env(cs);
 
         say_ready_for_interrupt(cs, env->hflags & HF_INHIBIT_IRQ_MASK);
-        /* It is KVM's from now on, and not to be saved with the next one. */
+        /* KVM keeps the shadow now: the next snapshot must not have it. */
         env->hflags &= ~HF_INHIBIT_IRQ_MASK;
     }
 }
@@ -294,8 +303,8 @@ void x86_switch_init_load_kvm(void)
 
 /*
  * The hardware's TLB holds what the guest's page tables said when the vCPU
- * last ran under KVM.  Registers that come back as they were do not flush
- * it (kernel: __set_sregs_common() looks for a difference): so make one.
+ * last ran under KVM.  Registers that come back as they were do not flush it
+ * (kernel: __set_sregs_common() looks for a difference): make one (hazard F1).
  */
 static int force_mmu_reset(CPUState *cs)
 {
@@ -386,15 +395,15 @@ static SwitchResult import_vcpu(CPUState *cs, const X86HostTSC *host,
     return result;
 
 fail:
-    /* Which ioctl it was, accel/switch/ioctl.c knows. */
+    /* accel/switch/ioctl.c knows which ioctl failed. */
     error_setg_errno(errp, -ret, "vCPU %d", cs->cpu_index);
     return SWITCH_REFUSED;
 }
 
 /*
- * KVM reports the EOI of those vectors alone that it has a route with, and a
- * masked pin's route is not updated.  TCG may have delivered an interrupt
- * before its pin was masked: until the EOI, the route must be there.
+ * KVM reports EOIs only of vectors that it has a route with, and QEMU updates
+ * no route of a masked pin.  TCG may have delivered an interrupt before its pin
+ * was masked: the route must be there until the EOI (hazard E4).
  */
 static int update_ioapic_routes(Object *obj, void *opaque)
 {
@@ -439,7 +448,7 @@ SwitchResult switch_arch_import_kvm(Error **errp)
     }
     /*
      * The guest may have changed the IOAPICs in TCG: KVM needs their
-     * entries to route, and to know which EOIs to report (HAZARDS E4).
+     * entries to route, and to know which EOIs to report (hazard E4).
      */
     object_child_foreach_recursive(OBJECT(current_machine),
                                    update_ioapic_routes, NULL);

@@ -1,8 +1,10 @@
 /*
  * The LAPIC between KVM's engine and QEMU's
  *
- * hw/i386/kvm/apic.c moves the registers; what is here is the timer, of
- * which that code leaves out the current count (HAZARDS E2, E3).
+ * hw/i386/kvm/apic.c moves the registers, but leaves out the timer's current
+ * count, without which a one-shot that has fired would fire again (hazard E2).
+ * This file moves the timer.  TSC deadline mode, which TCG does not have, is
+ * not in the guest's CPUID (hazard E3).
  *
  * KVM and QEMU both clock the LAPIC at 1 GHz: a count is ns, divided by the
  * divide configuration register (SDM vol. 3A, "APIC Timer").
@@ -56,7 +58,7 @@ uint32_t x86_switch_lapic_version(CPUState *cs)
     return x86_switch_cpu(cs)->lapic_version;
 }
 
-/* As KVM's: with the focus processor check, which nothing obeys. */
+/* As KVM has it: with the focus processor check bit, which nothing obeys. */
 uint32_t x86_switch_lapic_svr_mask(CPUState *cs)
 {
     return 0x3ff | (x86_switch_lapic_version(cs) & LAPIC_EOI_SUPPRESSION
@@ -92,22 +94,22 @@ static bool lapic_timer_ran_on(LapicTimer timer, uint32_t before,
 }
 
 /*
- * KVM keeps a timer's expiry in lapic_timer.pending, which nothing shows, and
- * puts it into IRR when the vCPU runs (HAZARDS E2); and a timer that is due
- * may not yet have expired for it.  Then a one-shot stands at 0 just as one
- * that was served long ago.  Afterwards IRR tells them apart.
+ * KVM keeps a tick in lapic_timer.pending, which no ioctl shows, until the vCPU
+ * runs and the tick goes into IRR (hazard E2).  A timer that is due may not
+ * even have expired for KVM yet.  In both cases a one-shot's count is 0, as it
+ * is long after its tick was served.  Afterwards IRR tells these cases apart.
  */
 int x86_switch_settle_lapic_timer(CPUState *cs, X86SwitchCPU *sc,
                                   struct kvm_lapic_state *page)
 {
     uint32_t *count = lapic_reg(page, LAPIC_REG_TMCCT);
     struct kvm_mp_state unused;
-    /* Has KVM take an INIT that is pending, by which it resets the LAPIC. */
+    /* KVM_GET_MP_STATE has KVM take a pending INIT, which resets the LAPIC. */
     int ret = kvm_vcpu_ioctl(cs, KVM_GET_MP_STATE, &unused) ?:
               kvm_vcpu_ioctl(cs, KVM_GET_LAPIC, page);
 
     sc->lapic_timer_in_doubt = false;
-    /* A period that is too short for this loses its tick anyway. */
+    /* A timer whose period is too short for this loses ticks anyway. */
     for (int i = 0; ret == 0 && i < LAPIC_TIMER_ATTEMPTS; i++) {
         LapicTimer timer = lapic_timer(*lapic_reg(page, LAPIC_REG_LVTT),
                                        *lapic_reg(page, LAPIC_REG_TMICT));
@@ -123,8 +125,8 @@ int x86_switch_settle_lapic_timer(CPUState *cs, X86SwitchCPU *sc,
         certain = before || switch_fire_hrtimers(cs->thread_id);
         ret = x86_switch_take_lapic_timer(cs, &was_runnable);
         /*
-         * VMX's preemption timer is not looked at for a vCPU that is woken
-         * all the same, as by an SMI.
+         * KVM does not look at the VMX preemption timer of a halted vCPU that
+         * something wakes, such as an SMI.
          */
         if (was_runnable && x86_kvm_has_preemption_timer()) {
             certain = false;
@@ -147,7 +149,7 @@ int x86_switch_export_lapic(X86CPU *cpu, X86SwitchCPU *sc)
 {
     APICCommonState *s = x86_switch_lapic(cpu);
     struct kvm_lapic_state page;
-    /* At the least */
+    /* Time since the count was read first, at the least */
     int64_t gone = get_clock() - sc->lapic_settled_at;
     int ret = kvm_vcpu_ioctl(CPU(cpu), KVM_GET_LAPIC, &page);
     int64_t read_at = qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL);
@@ -182,7 +184,7 @@ int x86_switch_export_lapic(X86CPU *cpu, X86SwitchCPU *sc)
     return 0;
 }
 
-/* From when the count was read, that time is not lost: it may be due by now. */
+/* Time counts on from when the count was read: the timer may be due by now. */
 void x86_switch_lapic_to_tcg(X86CPU *cpu, X86SwitchCPU *sc)
 {
     APICCommonState *s = x86_switch_lapic(cpu);
@@ -206,8 +208,9 @@ void x86_switch_lapic_to_tcg(X86CPU *cpu, X86SwitchCPU *sc)
 }
 
 /*
- * A period that is over, and that the main loop has not served yet, is over
- * for KVM: the next one began when it ended, not when KVM gets it.
+ * A period is over, and the main loop has not served its tick yet: put the tick
+ * into KVM's IRR.  Returns how much is left of the next period, which began
+ * when that one ended, not when KVM gets the timer.
  */
 static int64_t end_lapic_period(APICCommonState *s,
                                 struct kvm_lapic_state *page, int64_t now)
@@ -224,9 +227,10 @@ static int64_t end_lapic_period(APICCommonState *s,
 }
 
 /*
- * KVM_SET_LAPIC starts the timer from TMCCT; a one-shot with a TMCCT of 0
- * fires at once (kernel: set_target_expiration()).  So one that has fired
- * gets no initial count either, and one that is due gets a count of 1.
+ * KVM_SET_LAPIC starts the timer from TMCCT, and a one-shot with a TMCCT of 0
+ * fires at once (kernel: set_target_expiration()).  So a one-shot that has
+ * fired is put without its initial count, and one that is due with a count of 1
+ * (hazard E2).
  */
 int x86_switch_import_lapic(X86CPU *cpu)
 {

@@ -3,9 +3,9 @@
  *
  * Under either accelerator the guest's TSC is the host's plus an offset.
  * The offset is read from KVM, used by TCG, and put back: the TSC neither
- * stops nor jumps (HAZARDS C13).  Where the host's is not stable KVM has the
- * guest's follow the host's clock, and so has TCG.  A TSC that KVM scales is
- * refused: at start, or at the switch if a stream has brought its rate.
+ * stops nor jumps (hazard C13).  If the host's TSC is not stable, the guest's
+ * follows the host's clock under KVM, and so it does in TCG.  A TSC that KVM
+ * scales is refused: at start, or at the switch if a stream has set its rate.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -19,8 +19,8 @@
 #include "switch/x86-switch.h"
 
 /*
- * The rate of each vCPU's TSC as KVM has made it: the host's.  Not that of
- * CPUX86State, which a stream may have brought.
+ * The rate of each vCPU's TSC as KVM has made it: the host's.  A stream may
+ * have set CPUX86State.tsc_khz to another one.
  */
 static uint32_t tsc_khz;
 
@@ -194,7 +194,7 @@ int x86_switch_export_tsc(CPUState *cs, X86SwitchCPU *sc)
 
 /*
  * After the MSRs were put: writing MSR_IA32_TSC on a host whose TSC is not
- * stable moves the guest's by the VM's age (HAZARDS C13).
+ * stable moves the guest's by the VM's age (hazard C13).
  */
 int x86_switch_import_tsc(CPUState *cs, X86SwitchCPU *sc,
                           const X86HostTSC *host)
@@ -249,7 +249,10 @@ bool x86_switch_tsc_offset_moves(CPUState *cs)
            first != second;
 }
 
-/* Set by a load into KVM, up to its first vCPU, whose TSC it has then. */
+/*
+ * A load into KVM: @due until the machine starts.  @by_first: @tsc is that of
+ * the first vCPU that was loaded, @host the host's at that time.
+ */
 static struct {
     bool due, by_first;
     X86HostTSC host;
@@ -264,11 +267,11 @@ void x86_switch_tsc_load_begins(void)
 }
 
 /*
- * KVM takes a TSC that differs by less than a second from what it is there for
- * an attempt to synchronize it with other vCPUs', and leaves it (kernel:
- * kvm_synchronize_tsc()): a snapshot's guest could find it less than it was.
- * Its offset is taken as it is.  As with KVM, vCPUs whose TSCs were read one
- * after the other have the same.
+ * KVM takes a TSC that differs by less than a second from its own for an
+ * attempt to synchronize vCPUs, and ignores it (kernel: kvm_synchronize_tsc()):
+ * the TSC of a snapshot's guest could go back.  So put the offset itself.  As
+ * in KVM, vCPUs whose TSCs differ by less than a second get the same one: they
+ * were read one after the other.
  *
  * A stream from a host whose TSC has another rate has KVM scale the TSC, if it
  * can: then it is not the host's plus an offset, KVM's own offset stays, and
@@ -380,7 +383,7 @@ uint64_t x86_switch_get_tsc(CPUX86State *env)
     load_fence();
     tsc = x86_switch_tsc_base(sc) + sc->tsc_offset;
     load_fence();
-    /* It may have gone round. */
+    /* Compared so that the TSC may wrap around. */
     return (int64_t)(tsc - sc->tsc_least) < 0 ? sc->tsc_least : tsc;
 }
 

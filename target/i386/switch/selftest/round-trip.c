@@ -1,9 +1,9 @@
 /*
- * All that can be seen of the vCPUs, kept and compared: for a round trip
+ * Snapshots of the vCPUs' state, compared before and after a round trip
  *
- * Under KVM that is what every KVM_GET_* shows, with every MSR that this KVM
- * lists or QEMU puts; under TCG what CPUX86State's VMState description and the
- * LAPIC's registers hold.
+ * A snapshot in KVM has what every KVM_GET_* shows, with every MSR that this
+ * KVM lists or QEMU puts; one in TCG has what CPUX86State's VMState description
+ * and the LAPIC's registers hold.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -30,7 +30,7 @@ struct SwitchSnapshot {
     X86Snapshot vcpu[];
 };
 
-/* What there is to get of a vCPU, and of its MSRs all that can be read */
+/* Names all parts of a vCPU's state, and all MSRs that can be read. */
 static const X86KVMState *everything(CPUState *cs, Error **errp)
 {
     static X86KVMState *all;
@@ -79,7 +79,7 @@ static bool take_kvm(CPUState *cs, X86Snapshot *s, Error **errp)
                          cs->cpu_index);
         return false;
     }
-    /* Its timer may have run out since. */
+    /* As of when it was settled: the timer may have run out since. */
     s->kvm.lapic = page;
     x86_switch_clocks_take_kvm(&s->clocks, &page);
     if (x86_switch_tsc_offset_moves(cs)) {
@@ -94,7 +94,7 @@ static bool take_tcg(CPUState *cs, X86Snapshot *s, Error **errp)
 
     x86_switch_clocks_begin(&s->clocks);
     x86_switch_clocks_take_tcg(&s->clocks, cs);
-    /* Make some fields of the description out of others. */
+    /* Compute the fields of the description that follow from others. */
     update_mxcsr_from_sse_status(&cpu->env);
     vmstate_x86_cpu.pre_save(cpu);
     s->cpu = g_memdup2(cpu, sizeof(*cpu));
@@ -121,7 +121,7 @@ SwitchSnapshot *switch_arch_take_snapshot(Error **errp)
         count++;
     }
     if (!kvm_enabled()) {
-        /* A switch to KVM does so, too. */
+        /* As a switch to KVM does. */
         x86_switch_settle_tcg();
     }
     snapshot = g_malloc0(sizeof(*snapshot) + count * sizeof(X86Snapshot));
@@ -164,8 +164,8 @@ static uint32_t *lapic_timer_irr(X86KVMState *s)
 }
 
 /*
- * The LAPIC timer runs on during a round trip.  If it has expired then, that
- * is in IRR: which is given to @before, too.  NULL, or what is wrong.
+ * The LAPIC timer runs on during a round trip.  If it has expired, IRR shows
+ * the tick: set it in @before, too.  Returns NULL, or what is wrong.
  */
 static char *allow_lapic_timer(X86KVMState *before, X86KVMState *after)
 {
@@ -186,13 +186,16 @@ static char *allow_lapic_timer(X86KVMState *before, X86KVMState *after)
 }
 
 /*
- * What may differ after KVM -> TCG -> KVM: all but this are canonical forms of
- * the table.
+ * Allow what may differ after KVM -> TCG -> KVM: the table's canonical forms,
+ * and the initial count of a timer that has fired.
  */
 static void allow_in_kvm(X86KVMState *s, bool timer_is_over)
 {
     x86_state_canonicalise(s, X86_ROUND_TRIP);
-    /* KVM would fire one that has fired before, if it had this (E2). */
+    /*
+     * A switch puts a one-shot that has fired without its initial count: with
+     * it KVM would fire it once more (hazard E2).
+     */
     if (timer_is_over) {
         *x86_lapic_register(s, X86_LAPIC_TMICT) = 0;
     }
@@ -212,19 +215,19 @@ static void allow_lapic_in_tcg(X86Snapshot *before, X86Snapshot *after)
         apic_set_bit(a->irr, vector);
     }
     if (a->apicbase & MSR_IA32_APICBASE_EXTD) {
-        /* x2APIC mode makes the logical ID of the ID. */
+        /* In x2APIC mode the logical ID follows from the ID. */
         a->log_dest = b->log_dest = 0;
     }
     if (b->timer_expiry == -1) {
-        /* KVM would fire one that has fired before, if it had this (E2). */
+        /* Likewise: with its count KVM would fire it once more (hazard E2). */
         a->initial_count = b->initial_count = 0;
     }
 }
 
 /*
- * An AMD processor that the vCPU's registers were loaded into, as what settles
- * the LAPIC's timer does, keeps x87's pointers only while an exception is
- * pending (APM vol. 5, FXRSTOR).
+ * Settling the LAPIC's timer loads the vCPU's registers into the processor.
+ * AMD's then keeps x87's pointers only while an exception is pending (APM
+ * vol. 5, FXRSTOR).
  */
 static void allow_x87_pointers(CPUX86State *before, const CPUX86State *after)
 {
@@ -238,7 +241,7 @@ static void allow_x87_pointers(CPUX86State *before, const CPUX86State *after)
     }
 }
 
-/* @name and both values; of bytes that are no integer, where they differ */
+/* Says @name and both values; of a longer field, the first byte that differs */
 static char *describe_change(const char *name, const char *before,
                              const char *after, size_t size)
 {
@@ -308,7 +311,7 @@ static char *diff_vmsd(const VMStateDescription *vmsd, void *live,
         bool (*needed)(void *opaque) = (*sub)->needed;
         char *diff = NULL;
 
-        /* What was needed before and is not now has been lost. */
+        /* A subsection that was needed before and is not now has been lost. */
         if (!needed || needed(live) || needed((void *)before)) {
             diff = diff_vmsd(*sub, live, before, after);
         }
@@ -324,7 +327,7 @@ static char *diff_vmsd(const VMStateDescription *vmsd, void *live,
     sizeof_field(APICCommonState, name) \
 }
 
-/* Those of its VMState description, which QEMU keeps to itself. */
+/* The fields of the LAPIC's VMState description, which is a static in QEMU. */
 static const struct {
     const char *name;
     size_t offset;

@@ -21,7 +21,7 @@ static struct kvm_segment *segment(X86KVMState *s, int i)
 
 #define CODE_AND_DATA_SEGMENTS 6
 
-/* Of an unusable segment the selector, base and limit have a meaning. */
+/* Only selector, base and limit of an unusable segment have a meaning. */
 static void unusable_segments(X86KVMState *s)
 {
     for (int i = 0; i < SEGMENTS; i++) {
@@ -98,7 +98,7 @@ static void unused_xsave_components(X86KVMState *s)
         legacy->fcw = 0x37f;
     }
     if (!(used & XSTATE_SSE_MASK)) {
-        /* MXCSR is not part of it (SDM vol. 1, 13.6). */
+        /* MXCSR is not part of the SSE component (SDM vol. 1, 13.6). */
         memset(legacy->xmm_regs, 0, sizeof(legacy->xmm_regs));
     }
     legacy->mxcsr = mxcsr;
@@ -213,7 +213,7 @@ static void waiting_for_sipi(X86KVMState *s)
     }
 }
 
-/* In the order in which they are applied: some go by what others have left. */
+/* Applied in this order: some forms depend on what others have changed. */
 const X86CanonicalForm x86_canonical_forms[] = {
     { "exception.pending", X86_ROUND_TRIP, pending_exception,
       "TCG knows no exception that is pending only: it is injected, and its"

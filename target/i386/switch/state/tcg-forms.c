@@ -1,5 +1,5 @@
 /*
- * Canonical forms of a vCPU in TCG: what means the same to its guest
+ * Canonical forms of a vCPU in TCG: states that mean the same compare equal
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

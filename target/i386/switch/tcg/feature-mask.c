@@ -1,6 +1,5 @@
 /*
- * CPU features that both accelerators can give a guest, as far as TCG's list
- * of what it emulates does not say it
+ * CPU features that TCG can give a guest beside KVM: TCG's own list, corrected
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -12,8 +11,9 @@
 #include "tcg/tcg-cpu.h"
 
 /*
- * TCG's XSAVE has fixed offsets, those of Intel's first processors; KVM
- * shows the host's.  AMD's differ for PKRU (HAZARDS D4).
+ * TCG's XSAVE has fixed offsets, those of Intel's first processors; under KVM
+ * the host's count.  AMD's differ for PKRU: after a switch a guest would
+ * restore it from the wrong place of an area that it saved before (hazard D4).
  */
 static bool x86_switch_same_xsave_offset(int component, size_t tcg_offset)
 {
@@ -27,7 +27,7 @@ uint64_t x86_switch_feature_mask(FeatureWord w, uint64_t tcg_features)
 {
     switch (w) {
     case FEAT_1_EDX:
-        /* Says that leaf 1 tells of topology; nobody executes it. */
+        /* HT only says that leaf 1 describes topology: TCG can show it. */
         return tcg_features | CPUID_HT;
     case FEAT_1_ECX:
         return tcg_features & ~(CPUID_EXT_MONITOR | CPUID_EXT_VMX);

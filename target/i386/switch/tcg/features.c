@@ -46,7 +46,7 @@ bool x86_switch_check_features(X86CPU *cpu, Error **errp)
         return false;
     }
 #endif
-    /* KVM shows PKRU in the XSAVE area alone, of what the guest's has. */
+    /* KVM shows PKRU only in the XSAVE area, if the guest's CPU has one. */
     if ((env->features[FEAT_7_0_ECX] & CPUID_7_0_ECX_PKU) &&
         !(env->features[FEAT_XSAVE_XCR0_LO] & XSTATE_PKRU_MASK)) {
         error_setg(errp, "-accel switch does not work with a CPU with 'pku'"
@@ -120,7 +120,7 @@ static void x86_switch_name_features(GString *names, FeatureWord w,
     }
 }
 
-/* What of CR4 a guest can set if its CPU has the feature. */
+/* Bits of CR4 that a guest can set only if its CPU has the feature. */
 static const struct {
     uint64_t cr4;
     FeatureWord word;
@@ -139,7 +139,7 @@ static const struct {
     { CR4_FRED_MASK,     FEAT_7_1_EAX, CPUID_7_1_EAX_FRED },
 };
 
-/* Those that the vCPU's registers show to be in use, and its model lacks. */
+/* Append features that the vCPU's registers show in use and its model lacks. */
 static void x86_switch_name_used_features(CPUX86State *env, GString *names)
 {
     for (int i = 0; i < ARRAY_SIZE(x86_switch_cr4_features); i++) {
@@ -200,8 +200,8 @@ static uint32_t *x86_switch_cpuid_register(struct kvm_cpuid_entry2 *e, int reg)
 }
 
 /*
- * Leaves 7 and 0xd tell of subleaves and of XSAVE's area: of those that the
- * features in @env have.
+ * Have leaves 7 and 0xd describe only subleaves and XSAVE components of the
+ * features in @env.
  */
 static void x86_switch_hide_subleaves(CPUX86State *env,
                                       struct kvm_cpuid2 *table)
@@ -226,9 +226,9 @@ static void x86_switch_hide_subleaves(CPUX86State *env,
 }
 
 /*
- * Take out of @table what the guest's CPU model does not have: TCG would not
- * execute it.  A KVM without hardware may show its host's features, whatever
- * QEMU has given it (HAZARDS D2).
+ * Take features out of @table that the guest's CPU model does not have: TCG
+ * would not execute them.  A paravirtual KVM may show its host's features,
+ * whatever QEMU has given it (hazard D2).
  */
 static void x86_switch_hide_features(CPUX86State *env,
                                      struct kvm_cpuid2 *table)
@@ -319,7 +319,7 @@ static uint32_t x86_switch_mirror(uint32_t reg, uint32_t bit, bool on)
 }
 
 /*
- * Of these leaves a level that is not there still has its number and the
+ * In these leaves a level that does not exist still shows its number and the
  * x2APIC ID (SDM vol. 2, CPUID; kernel: kvm_cpuid()).
  */
 static void x86_switch_cpuid_topology(struct kvm_cpuid2 *table,
