@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
-The form of what is in the repository: QEMU's own checkpatch.pl over the C files, and what is asked
-of a patch, which is one line of context at most and a DEP-3 header.  The header of a fix names the
-tests that fail without it.
+The form of what is in the repository: QEMU's own checkpatch.pl over the C files, comments that say
+more than the number of a hazard, and what is asked of a patch: one line of context at most, and a
+DEP-3 header, in which a fix names the tests that fail without it.
 """
 
 import os
@@ -34,12 +34,29 @@ EXCUSED = [
     ("image/load/", "consider using qemu_"),
 ]
 
+# Strings and character constants, which may look like comments, and comments.
+C_TOKEN = re.compile(r'"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'|/\*.*?\*/|//[^\n]*', re.S)
+# A number of docs/hazards.rst; A20 is an address line.
+HAZARD = re.compile(r"\b(?!A20\b)[A-G][0-9]{1,2}(?:-[0-9]{1,2})?\b")
+CITATION = re.compile(r"\b(?:hazards?|see|also|and|to|docs|rst)\b|[\W_]", re.I)
+
 
 def other_files():
     """What is not for QEMU: the payloads, the guest's load, the rig's agent."""
     return [os.path.relpath(os.path.join(path, name), paths.TOP)
             for folder in ("tests/guest", "image", "rig")
             for path, _, names in os.walk(os.path.join(paths.TOP, folder)) for name in names]
+
+
+def check_hazards(name, text, complaints):
+    """The reason stands in the comment; the number only says where more is to be found."""
+    for token in C_TOKEN.finditer(text):
+        comment = token.group()
+        if comment.startswith("/") and HAZARD.search(comment) and \
+                not CITATION.sub("", HAZARD.sub("", comment)):
+            line = text.count("\n", 0, token.start()) + 1
+            complaints.append(f"{name}:{line}: '{' '.join(comment.split())}' cites a hazard and"
+                              " gives no reason: say why, then the number, as in (hazard E2)")
 
 
 def check_sources(complaints):
@@ -54,6 +71,8 @@ def check_sources(complaints):
         for line in result.stdout.splitlines():
             if not any(name.startswith(start) and text in line for start, text in EXCUSED):
                 complaints.append(line.replace(paths.TOP + "/", ""))
+        with open(os.path.join(paths.TOP, name), encoding="utf-8") as file:
+            check_hazards(name, file.read(), complaints)
     print(f"{len(files)} source files")
 
 
