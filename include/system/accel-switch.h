@@ -16,6 +16,8 @@
 
 #include "hw/core/cpu.h"
 #include "exec/memory.h"
+#include "system/kvm.h"
+#include "system/tcg.h"
 #ifdef CONFIG_LINUX
 #include <sys/ioctl.h>
 #endif
@@ -36,6 +38,29 @@ extern bool accel_switch_allowed;
 #else
 #define accel_switch_configured() (false)
 #endif
+
+/*
+ * The questions that QEMU's own code has to ask in place of kvm_enabled() and
+ * tcg_enabled() where both accelerators have a part
+ */
+
+/* May TCG run the guest, now or after a switch?  Constant. */
+static inline bool accel_may_run_tcg(void)
+{
+    return tcg_enabled() || accel_switch_configured();
+}
+
+/* May KVM run the guest, now or after a switch?  Constant. */
+static inline bool accel_may_run_kvm(void)
+{
+    return kvm_enabled() || accel_switch_configured();
+}
+
+/* TCG is initialised, and KVM runs the guest.  A switch changes it. */
+static inline bool accel_tcg_sleeps(void)
+{
+    return accel_switch_configured() && !tcg_enabled();
+}
 
 /**
  * accel_switch_tcg_dirty_mask: the dirty-memory clients that are TCG's alone
@@ -126,7 +151,12 @@ struct kvm_run;
  * interrupt that was given as an event (kernel: kvm_check_and_inject_events()).
  * ready_for_interrupt_injection does not tell.  Called by the vCPU's thread.
  */
-bool x86_switch_may_inject(const struct kvm_run *run);
+bool x86_kvm_may_inject(const struct kvm_run *run);
+
+static inline bool x86_switch_may_inject(const struct kvm_run *run)
+{
+    return !accel_switch_configured() || x86_kvm_may_inject(run);
+}
 
 /**
  * x86_switch_inject_extint: give KVM the vector of an external interrupt
@@ -156,7 +186,14 @@ uint64_t x86_switch_get_tsc(CPUX86State *env);
  * Returns a mask for the features that KVM supports: both accelerators run the
  * guest with one CPUID, which only has features of both (hazard D1).
  */
-uint64_t x86_switch_feature_mask(FeatureWord w, uint64_t tcg_features);
+uint64_t x86_tcg_feature_mask(FeatureWord w, uint64_t tcg_features);
+
+static inline uint64_t x86_switch_feature_mask(FeatureWord w,
+                                               uint64_t tcg_features)
+{
+    return accel_switch_configured() ? x86_tcg_feature_mask(w, tcg_features)
+                                     : UINT64_MAX;
+}
 
 /**
  * x86_switch_cpuid: answer CPUID under TCG from the table that KVM was given
@@ -167,12 +204,22 @@ uint64_t x86_switch_feature_mask(FeatureWord w, uint64_t tcg_features);
  * bits that mirror CR4, XCR0 and the APIC base (SDM vol. 2, CPUID).  Returns
  * false, and leaves the registers alone, when there is no table.
  */
-bool x86_switch_cpuid(CPUX86State *env, uint32_t leaf, uint32_t subleaf,
-                      uint32_t *eax, uint32_t *ebx,
-                      uint32_t *ecx, uint32_t *edx);
+bool x86_tcg_cpuid(CPUX86State *env, uint32_t leaf, uint32_t subleaf,
+                   uint32_t *eax, uint32_t *ebx,
+                   uint32_t *ecx, uint32_t *edx);
+
+static inline bool x86_switch_cpuid(CPUX86State *env, uint32_t leaf,
+                                    uint32_t subleaf, uint32_t *eax,
+                                    uint32_t *ebx, uint32_t *ecx,
+                                    uint32_t *edx)
+{
+    return accel_switch_configured() &&
+           x86_tcg_cpuid(env, leaf, subleaf, eax, ebx, ecx, edx);
+}
 
 /**
  * x86_switch_lapic_version, x86_switch_lapic_svr_mask: what the LAPIC is
+ * @qemus: the value that QEMU's LAPIC has without -accel switch
  *
  * The version register as KVM has it for this vCPU, and what the guest can set
  * of the spurious-interrupt vector register (SDM vol. 3A, "Local APIC Version
@@ -180,8 +227,18 @@ bool x86_switch_cpuid(CPUX86State *env, uint32_t leaf, uint32_t subleaf,
  * suppress the broadcast of EOIs, keeps the bit, and broadcasts them where the
  * IOAPIC is not its own: so does TCG.  vCPU thread, in TCG.
  */
-uint32_t x86_switch_lapic_version(CPUState *cpu);
-uint32_t x86_switch_lapic_svr_mask(CPUState *cpu);
+uint32_t x86_kvm_lapic_version(CPUState *cpu);
+uint32_t x86_kvm_lapic_svr_mask(CPUState *cpu);
+
+static inline uint32_t x86_switch_lapic_version(CPUState *cpu, uint32_t qemus)
+{
+    return accel_switch_configured() ? x86_kvm_lapic_version(cpu) : qemus;
+}
+
+static inline uint32_t x86_switch_lapic_svr_mask(CPUState *cpu, uint32_t qemus)
+{
+    return accel_switch_configured() ? x86_kvm_lapic_svr_mask(cpu) : qemus;
+}
 
 /**
  * x86_switch_smm_attributes, x86_switch_smm_flags: a segment's attributes in
@@ -208,7 +265,12 @@ static inline uint32_t x86_switch_smm_flags(uint32_t attributes)
  * kvm-intel does for each vCPU, with VMX or without; kvm-amd for none.  Called
  * by the vCPU's thread, BQL held, while the vCPU is made.  Leaves the MSR 0.
  */
-bool x86_switch_has_feature_control(CPUState *cpu);
+bool x86_kvm_has_feature_control(CPUState *cpu);
+
+static inline bool x86_switch_has_feature_control(CPUState *cpu)
+{
+    return accel_switch_configured() && x86_kvm_has_feature_control(cpu);
+}
 
 /**
  * x86_switch_wrmsr, x86_switch_rdmsr: MSRs that TCG itself does not know
@@ -217,8 +279,21 @@ bool x86_switch_has_feature_control(CPUState *cpu);
  * IA32_FEATURE_CONTROL where KVM does.
  * Unknown MSRs read 0 and ignore writes, as TCG has it.  vCPU thread.
  */
-void x86_switch_wrmsr(CPUX86State *env, uint32_t msr, uint64_t value);
-uint64_t x86_switch_rdmsr(CPUX86State *env, uint32_t msr);
+void x86_tcg_wrmsr(CPUX86State *env, uint32_t msr, uint64_t value);
+uint64_t x86_tcg_rdmsr(CPUX86State *env, uint32_t msr);
+
+static inline void x86_switch_wrmsr(CPUX86State *env, uint32_t msr,
+                                    uint64_t value)
+{
+    if (accel_switch_configured()) {
+        x86_tcg_wrmsr(env, msr, value);
+    }
+}
+
+static inline uint64_t x86_switch_rdmsr(CPUX86State *env, uint32_t msr)
+{
+    return accel_switch_configured() ? x86_tcg_rdmsr(env, msr) : 0;
+}
 
 /**
  * x86_switch_accepts_cr, x86_switch_accepts_msr: does a processor take this?
@@ -228,8 +303,20 @@ uint64_t x86_switch_rdmsr(CPUX86State *env, uint32_t msr);
  * TCG takes much that raises #GP on hardware, and that KVM would then refuse.
  * Returns false if a #GP is due.  vCPU thread, in TCG, long mode or not.
  */
-bool x86_switch_accepts_cr(CPUX86State *env, int reg, target_ulong *value);
-bool x86_switch_accepts_msr(CPUX86State *env, uint32_t msr, uint64_t *value);
+bool x86_tcg_accepts_cr(CPUX86State *env, int reg, target_ulong *value);
+bool x86_tcg_accepts_msr(CPUX86State *env, uint32_t msr, uint64_t *value);
+
+static inline bool x86_switch_accepts_cr(CPUX86State *env, int reg,
+                                         target_ulong *value)
+{
+    return !accel_switch_configured() || x86_tcg_accepts_cr(env, reg, value);
+}
+
+static inline bool x86_switch_accepts_msr(CPUX86State *env, uint32_t msr,
+                                          uint64_t *value)
+{
+    return !accel_switch_configured() || x86_tcg_accepts_msr(env, msr, value);
+}
 #endif /* TARGET_I386 */
 #endif /* COMPILING_PER_TARGET */
 

@@ -85,7 +85,7 @@ void cpu_watchpoint_remove_all(CPUState *cpu, int mask)
 {
 }
 
-void x86_switch_lapic_to_tcg(X86CPU *cpu, X86SwitchCPU *sc)
+void x86_kvm_lapic_to_tcg(X86CPU *cpu, X86SwitchCPU *sc)
 {
 }
 

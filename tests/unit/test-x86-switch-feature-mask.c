@@ -40,9 +40,9 @@ static void test_pkru_offset(void)
 
     for (int i = 0; i < ARRAY_SIZE(table); i++) {
         host_pkru_offset = table[i].offset;
-        g_assert_cmphex(x86_switch_feature_mask(FEAT_7_0_ECX, UINT64_MAX), ==,
+        g_assert_cmphex(x86_tcg_feature_mask(FEAT_7_0_ECX, UINT64_MAX), ==,
                         table[i].mask);
-        g_assert_cmphex(x86_switch_feature_mask(FEAT_7_0_ECX, 0), ==, 0);
+        g_assert_cmphex(x86_tcg_feature_mask(FEAT_7_0_ECX, 0), ==, 0);
     }
 }
 
@@ -64,7 +64,7 @@ static void test_left_out(void)
     };
 
     for (int i = 0; i < ARRAY_SIZE(table); i++) {
-        uint64_t got = x86_switch_feature_mask(table[i].word, UINT64_MAX);
+        uint64_t got = x86_tcg_feature_mask(table[i].word, UINT64_MAX);
 
         g_assert_cmphex(got & table[i].out, ==, 0);
         if (table[i].word != FEAT_XSAVE_XCR0_LO) {

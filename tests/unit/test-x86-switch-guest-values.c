@@ -52,7 +52,7 @@ static void test_canonical(void)
         for (int j = 0; j < ARRAY_SIZE(msrs); j++) {
             value = table[i].value;
             g_test_message("row %d, MSR 0x%x", i, msrs[j]);
-            g_assert_cmpint(x86_switch_accepts_msr(&cpu.env, msrs[j], &value),
+            g_assert_cmpint(x86_tcg_accepts_msr(&cpu.env, msrs[j], &value),
                             ==, table[i].accepted);
             g_assert_cmphex(value, ==, table[i].value);
         }

@@ -12,7 +12,7 @@
 
 #define NON_CANONICAL 0x800000000000
 
-static const X86SwitchLimits limits = {
+static const X86StateLimits limits = {
     .phys_bits = 40,
     .linear_bits = 48,
     .cr4_reserved = ~0xffffffULL,
@@ -255,16 +255,16 @@ static void make_bad(X86KVMState *s, const BadState *bad)
 }
 
 /* Asserts that @s breaks the rule called @name, or none if it is NULL. */
-static void assert_broken(const X86KVMState *s, const X86SwitchLimits *l,
+static void assert_broken(const X86KVMState *s, const X86StateLimits *l,
                           const char *name)
 {
-    const X86SwitchRule *first = x86_switch_broken_rule(s, l);
-    const X86SwitchRule *rule;
+    const X86StateRule *first = x86_state_broken_rule(s, l);
+    const X86StateRule *rule;
 
-    for (size_t i = 0; (rule = x86_switch_rule(i)); i++) {
+    for (size_t i = 0; (rule = x86_state_rule(i)); i++) {
         bool is_it = g_strcmp0(rule->name, name) == 0;
 
-        if (x86_switch_rule_is_broken(rule, s, l) != is_it) {
+        if (x86_state_rule_is_broken(rule, s, l) != is_it) {
             g_test_message("%s is %sbroken", rule->name, is_it ? "not " : "");
             g_test_fail();
         }
@@ -292,9 +292,9 @@ static void test_bad_state(gconstpointer data)
 
 static void test_every_rule(void)
 {
-    const X86SwitchRule *rule;
+    const X86StateRule *rule;
 
-    for (size_t i = 0; (rule = x86_switch_rule(i)); i++) {
+    for (size_t i = 0; (rule = x86_state_rule(i)); i++) {
         int count = 0;
 
         for (int j = 0; j < ARRAY_SIZE(bad_states); j++) {
@@ -305,7 +305,7 @@ static void test_every_rule(void)
             g_test_fail();
         }
         for (size_t j = 0; j < i; j++) {
-            g_assert(!g_str_equal(x86_switch_rule(j)->name, rule->name));
+            g_assert(!g_str_equal(x86_state_rule(j)->name, rule->name));
         }
         g_assert(rule->manual);
     }
@@ -315,15 +315,15 @@ static void test_every_rule(void)
 static void test_needs(void)
 {
     static X86KVMState s;
-    const X86SwitchRule *rule;
+    const X86StateRule *rule;
 
     for (int i = 0; i < ARRAY_SIZE(bad_states); i++) {
-        for (size_t j = 0; (rule = x86_switch_rule(j)); j++) {
+        for (size_t j = 0; (rule = x86_state_rule(j)); j++) {
             for (int bit = 0; bit < 32; bit++) {
                 make_bad(&s, &bad_states[i]);
                 s.have &= ~BIT(bit);
                 if (rule->needs & BIT(bit)) {
-                    g_assert(!x86_switch_rule_is_broken(rule, &s, &limits));
+                    g_assert(!x86_state_rule_is_broken(rule, &s, &limits));
                 }
             }
         }
@@ -336,7 +336,7 @@ static void test_needs(void)
 
 static void test_limits(void)
 {
-    X86SwitchLimits l = limits;
+    X86StateLimits l = limits;
     X86KVMState s;
 
     long_mode(&s);

@@ -13,6 +13,7 @@
 #include "hw/intc/i8259.h"
 #include "system/runstate.h"
 #include "tcg/helper-tcg.h"
+#include "switch/kvm/kvm.h"
 #include "switch/x86-switch.h"
 
 /*
@@ -411,7 +412,7 @@ void x86_switch_convert_to_tcg(X86CPU *cpu, X86SwitchCPU *sc)
     convert_events_to_tcg(cpu);
     convert_debug_to_tcg(cpu);
     convert_lines(cpu, true);
-    x86_switch_lapic_to_tcg(cpu, sc);
+    x86_kvm_lapic_to_tcg(cpu, sc);
 }
 
 void x86_switch_convert_to_kvm(X86CPU *cpu, X86SwitchCPU *sc)

@@ -15,7 +15,9 @@
 #include "cpu-internal.h"
 #include "hw/boards.h"
 #include "tcg/helper-tcg.h"
+#include "switch/kvm/kvm.h"
 #include "switch/kvm/module.h"
+#include "switch/tcg/tcg.h"
 #include "switch/x86-switch.h"
 
 static X86SwitchCPU *x86_switch_cpus;
@@ -29,13 +31,13 @@ bool switch_arch_init(MachineState *ms, Error **errp)
 {
     x86_switch_cpus = g_new0(X86SwitchCPU, ms->smp.max_cpus);
     x86_kvm_module_init();
-    if (!x86_switch_init_pmu(errp)) {
+    if (!x86_kvm_init_pmu(errp)) {
         return false;
     }
-    x86_switch_init_tsc_load();
-    x86_switch_init_load_kvm();
+    x86_kvm_init_tsc_load();
+    x86_kvm_init_load_kvm();
     x86_switch_init_kvmclock();
-    x86_switch_init_reset_msrs();
+    x86_kvm_init_reset_msrs();
     return true;
 }
 
@@ -43,10 +45,10 @@ bool switch_arch_init_vcpu(CPUState *cs, Error **errp)
 {
     X86SwitchCPU *sc = x86_switch_cpu(cs);
 
-    x86_switch_init_cpuid(cs, sc);
-    return x86_switch_init_msrs(cs, sc, errp) &&
-           x86_switch_init_lapic(cs, sc, errp) &&
-           x86_switch_init_tsc(cs, sc, errp);
+    x86_tcg_init_cpuid(cs, sc);
+    return x86_kvm_init_msrs(cs, sc, errp) &&
+           x86_kvm_init_lapic(cs, sc, errp) &&
+           x86_kvm_init_tsc(cs, sc, errp);
 }
 
 static AccelCPUClass *x86_switch_accel_cpu_class(const char *name)
@@ -127,7 +129,7 @@ static void x86_switch_cpu_instance_init(CPUState *cs)
     /*
      * Not TCG's cpu_instance_init(): it would overwrite the host's offsets of
      * XSAVE components, by which QEMU reads KVM's XSAVE area (hazard D4).
-     * x86_switch_feature_mask() drops features whose offsets differ in TCG.
+     * x86_tcg_feature_mask() drops features whose offsets differ in TCG.
      */
     KVM_CPU_CLASS()->cpu_instance_init(cs);
     /* On by default in "max"; TCG has neither.  pmu=on, lmce=on are refused. */
@@ -142,8 +144,8 @@ static bool x86_switch_cpu_realize(CPUState *cs, Error **errp)
 {
     X86CPU *cpu = X86_CPU(cs);
 
-    return x86_switch_check_features(cpu, errp) &&
-           x86_switch_check_tsc_khz(&cpu->env, errp) &&
+    return x86_tcg_check_features(cpu, errp) &&
+           x86_kvm_check_tsc_khz(&cpu->env, errp) &&
            KVM_CPU_CLASS()->cpu_target_realize(cs, errp);
 }
 

@@ -20,6 +20,7 @@
 #include "system/runstate.h"
 #include "system/tcg.h"
 #include "standard-headers/asm-x86/kvm_para.h"
+#include "switch/kvm/kvm.h"
 #include "switch/x86-switch.h"
 
 #define PVCLOCK_TSC_STABLE_BIT 1
@@ -136,17 +137,17 @@ static void kvmclock_fill(CPUX86State *env)
     uint32_t mul;
     int8_t shift;
 
-    if (!(env->system_time_msr & 1) || !x86_switch_tsc_khz()) {
+    if (!(env->system_time_msr & 1) || !x86_kvm_tsc_khz()) {
         return;
     }
     QEMU_LOCK_GUARD(&reference_lock);
-    if (!kvmclock_get_reference(x86_switch_tsc_khz())) {
+    if (!kvmclock_get_reference(x86_kvm_tsc_khz())) {
         return;
     }
-    time.tsc_timestamp = x86_switch_tsc_base_at(sc, &reference.host) +
+    time.tsc_timestamp = x86_kvm_tsc_base_at(sc, &reference.host) +
                          sc->tsc_offset;
     time.system_time = reference.clock_ns;
-    kvmclock_time_scale(x86_switch_tsc_khz(), &mul, &shift);
+    kvmclock_time_scale(x86_kvm_tsc_khz(), &mul, &shift);
     time.tsc_to_system_mul = mul;
     time.tsc_shift = shift;
     time.flags = reference.stable ? PVCLOCK_TSC_STABLE_BIT : 0;

@@ -16,9 +16,10 @@
 #include "system/kvm_int.h"
 #include "system/runstate.h"
 #include "kvm/kvm_i386.h"
+#include "switch/kvm/kvm.h"
 #include "switch/x86-switch.h"
 
-bool x86_switch_may_inject(const struct kvm_run *run)
+bool x86_kvm_may_inject(const struct kvm_run *run)
 {
     switch (run->exit_reason) {
     case KVM_EXIT_IO:
@@ -110,7 +111,7 @@ static void fold_init_sipi(X86CPU *cpu)
     }
 }
 
-void x86_switch_settle_tcg(void)
+void x86_kvm_settle_tcg(void)
 {
     CPUState *cs;
 
@@ -124,8 +125,8 @@ void switch_arch_convert_to_kvm(void)
 {
     CPUState *cs;
 
-    x86_switch_settle_tcg();
-    x86_switch_use_loaded_tsc();
+    x86_kvm_settle_tcg();
+    x86_kvm_use_loaded_tsc();
     CPU_FOREACH(cs) {
         X86CPU *cpu = X86_CPU(cs);
         X86SwitchCPU *sc = x86_switch_cpu(cs);
@@ -251,9 +252,9 @@ static void say_ready_for_interrupt(CPUState *cs, bool interrupt_shadow)
         !env->nmi_injected && apic_accept_pic_intr(X86_CPU(cs)->apic_state);
     /*
      * The exit's instruction was completed before the switch or load;
-     * x86_switch_may_inject() would still wait for it.
+     * x86_kvm_may_inject() would still wait for it.
      */
-    if (!x86_switch_may_inject(cs->kvm_run)) {
+    if (!x86_kvm_may_inject(cs->kvm_run)) {
         cs->kvm_run->exit_reason = KVM_EXIT_INTR;
     }
 }
@@ -267,7 +268,7 @@ static bool kvm_loaded;
  */
 int switch_arch_post_load_kvm(void)
 {
-    x86_switch_tsc_load_begins();
+    x86_kvm_tsc_load_begins();
     kvm_loaded = !switch_omits(SWITCH_FIXUP_INTERRUPT_READY);
     return switch_omits(SWITCH_FIXUP_SHADOW_FLUSH) ? 0 : flush_shadow_pages();
 }
@@ -296,7 +297,7 @@ static void start_loaded(void *opaque, bool running, RunState state)
     }
 }
 
-void x86_switch_init_load_kvm(void)
+void x86_kvm_init_load_kvm(void)
 {
     qemu_add_vm_change_state_handler(start_loaded, NULL);
 }
@@ -358,7 +359,7 @@ static SwitchResult import_vcpu(CPUState *cs, const X86HostTSC *host,
     SwitchResult result;
     int ret = 0;
 
-    x86_switch_forget_puts(sc);
+    x86_kvm_forget_puts(sc);
     if (!switch_omits(SWITCH_FIXUP_SHADOW_FLUSH)) {
         ret = force_mmu_reset(cs);
     }
@@ -373,11 +374,11 @@ static SwitchResult import_vcpu(CPUState *cs, const X86HostTSC *host,
     if (ret < 0) {
         goto fail;
     }
-    ret = x86_switch_import_tsc(cs, sc, host);
+    ret = x86_kvm_import_tsc(cs, sc, host);
     if (ret < 0) {
         goto fail;
     }
-    ret = x86_switch_import_lapic(X86_CPU(cs));
+    ret = x86_kvm_import_lapic(X86_CPU(cs));
     if (ret < 0) {
         goto fail;
     }
@@ -386,10 +387,10 @@ static SwitchResult import_vcpu(CPUState *cs, const X86HostTSC *host,
         goto fail;
     }
     say_ready_for_interrupt(cs, sc->interrupt_shadow);
-    result = switch_state->check_rules ? x86_switch_check_rules(cs, errp)
+    result = switch_state->check_rules ? x86_kvm_check_rules(cs, errp)
                                        : SWITCH_OK;
     if (result == SWITCH_OK && switch_state->read_back &&
-        !x86_switch_read_back(cs, errp)) {
+        !x86_kvm_read_back(cs, errp)) {
         return SWITCH_REFUSED;
     }
     return result;
@@ -439,7 +440,7 @@ SwitchResult switch_arch_import_kvm(Error **errp)
             return SWITCH_REFUSED;
         }
     }
-    host = x86_host_tsc(x86_switch_tsc_khz());
+    host = x86_host_tsc(x86_kvm_tsc_khz());
     CPU_FOREACH(cs) {
         result = import_vcpu(cs, &host, errp);
         if (result != SWITCH_OK) {

@@ -17,6 +17,7 @@
 #include "hw/i386/apic.h"
 #include "kvm/kvm_i386.h"
 #include "system/kvm.h"
+#include "switch/kvm/kvm.h"
 #include "switch/kvm/module.h"
 #include "switch/x86-switch.h"
 
@@ -40,7 +41,7 @@ static uint32_t *lapic_reg(struct kvm_lapic_state *page, int reg)
     return (uint32_t *)(page->regs + (reg << 4));
 }
 
-bool x86_switch_init_lapic(CPUState *cs, X86SwitchCPU *sc, Error **errp)
+bool x86_kvm_init_lapic(CPUState *cs, X86SwitchCPU *sc, Error **errp)
 {
     struct kvm_lapic_state page;
     int ret = kvm_vcpu_ioctl(cs, KVM_GET_LAPIC, &page);
@@ -53,15 +54,15 @@ bool x86_switch_init_lapic(CPUState *cs, X86SwitchCPU *sc, Error **errp)
     return true;
 }
 
-uint32_t x86_switch_lapic_version(CPUState *cs)
+uint32_t x86_kvm_lapic_version(CPUState *cs)
 {
     return x86_switch_cpu(cs)->lapic_version;
 }
 
 /* As KVM has it: with the focus processor check bit, which nothing obeys. */
-uint32_t x86_switch_lapic_svr_mask(CPUState *cs)
+uint32_t x86_kvm_lapic_svr_mask(CPUState *cs)
 {
-    return 0x3ff | (x86_switch_lapic_version(cs) & LAPIC_EOI_SUPPRESSION
+    return 0x3ff | (x86_kvm_lapic_version(cs) & LAPIC_EOI_SUPPRESSION
                     ? APIC_SV_DIRECTED_IO : 0);
 }
 
@@ -99,8 +100,8 @@ static bool lapic_timer_ran_on(LapicTimer timer, uint32_t before,
  * even have expired for KVM yet.  In both cases a one-shot's count is 0, as it
  * is long after its tick was served.  Afterwards IRR tells these cases apart.
  */
-int x86_switch_settle_lapic_timer(CPUState *cs, X86SwitchCPU *sc,
-                                  struct kvm_lapic_state *page)
+int x86_kvm_settle_lapic_timer(CPUState *cs, X86SwitchCPU *sc,
+                               struct kvm_lapic_state *page)
 {
     uint32_t *count = lapic_reg(page, LAPIC_REG_TMCCT);
     struct kvm_mp_state unused;
@@ -123,7 +124,7 @@ int x86_switch_settle_lapic_timer(CPUState *cs, X86SwitchCPU *sc,
             break;
         }
         certain = before || switch_fire_hrtimers(cs->thread_id);
-        ret = x86_switch_take_lapic_timer(cs, &was_runnable);
+        ret = x86_kvm_take_lapic_timer(cs, &was_runnable);
         /*
          * KVM does not look at the VMX preemption timer of a halted vCPU that
          * something wakes, such as an SMI.
@@ -145,7 +146,7 @@ int x86_switch_settle_lapic_timer(CPUState *cs, X86SwitchCPU *sc,
     return ret;
 }
 
-int x86_switch_export_lapic(X86CPU *cpu, X86SwitchCPU *sc)
+int x86_kvm_export_lapic(X86CPU *cpu, X86SwitchCPU *sc)
 {
     APICCommonState *s = x86_switch_lapic(cpu);
     struct kvm_lapic_state page;
@@ -185,7 +186,7 @@ int x86_switch_export_lapic(X86CPU *cpu, X86SwitchCPU *sc)
 }
 
 /* Time counts on from when the count was read: the timer may be due by now. */
-void x86_switch_lapic_to_tcg(X86CPU *cpu, X86SwitchCPU *sc)
+void x86_kvm_lapic_to_tcg(X86CPU *cpu, X86SwitchCPU *sc)
 {
     APICCommonState *s = x86_switch_lapic(cpu);
     int64_t then = sc->lapic_read_at;
@@ -232,7 +233,7 @@ static int64_t end_lapic_period(APICCommonState *s,
  * fired is put without its initial count, and one that is due with a count of 1
  * (hazard E2).
  */
-int x86_switch_import_lapic(X86CPU *cpu)
+int x86_kvm_import_lapic(X86CPU *cpu)
 {
     APICCommonState *s = x86_switch_lapic(cpu);
     bool periodic = s->lvt[APIC_LVT_TIMER] & APIC_LVT_TIMER_PERIODIC;

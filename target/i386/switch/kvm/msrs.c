@@ -10,6 +10,7 @@
 #include "qapi/error.h"
 #include "system/kvm.h"
 #include "system/reset.h"
+#include "switch/kvm/kvm.h"
 #include "switch/x86-switch.h"
 
 void x86_kvm_add_msr(CPUState *cs, X86KVMState *s, uint32_t index)
@@ -46,7 +47,7 @@ int x86_kvm_add_listed_msrs(CPUState *cs, X86KVMState *s)
  * An MSR that KVM lists and does not have reads as 0, and takes 0 (kernel:
  * kvm_is_msr_to_save()): whether it is there shows when it is set.
  */
-bool x86_switch_has_feature_control(CPUState *cs)
+bool x86_kvm_has_feature_control(CPUState *cs)
 {
     uint64_t held;
     bool has = x86_kvm_put_msr(cs, MSR_IA32_FEATURE_CONTROL,
@@ -65,7 +66,7 @@ static void drop_msr(X86KVMState *s, int i)
     s->msrs[i] = s->msrs[--s->nmsrs];
 }
 
-bool x86_switch_init_msrs(CPUState *cs, X86SwitchCPU *sc, Error **errp)
+bool x86_kvm_init_msrs(CPUState *cs, X86SwitchCPU *sc, Error **errp)
 {
     int ret;
 
@@ -84,7 +85,7 @@ bool x86_switch_init_msrs(CPUState *cs, X86SwitchCPU *sc, Error **errp)
     return true;
 }
 
-void x86_switch_took_msrs(X86SwitchCPU *sc, const struct kvm_msrs *taken)
+void x86_kvm_took_msrs(X86SwitchCPU *sc, const struct kvm_msrs *taken)
 {
     X86KVMState *others = sc->other_msrs;
 
@@ -98,7 +99,7 @@ void x86_switch_took_msrs(X86SwitchCPU *sc, const struct kvm_msrs *taken)
     }
 }
 
-bool x86_switch_takes_msr(CPUState *cs, uint32_t index)
+bool x86_kvm_takes_msr(CPUState *cs, uint32_t index)
 {
     const X86KVMState *others = x86_switch_cpu(cs)->other_msrs;
 
@@ -115,7 +116,7 @@ bool x86_switch_takes_msr(CPUState *cs, uint32_t index)
  * PMU is off.  Linux 5.18 and later can do that; before, what a guest leaves
  * in them is ignored.
  */
-bool x86_switch_init_pmu(Error **errp)
+bool x86_kvm_init_pmu(Error **errp)
 {
     int ret = 0;
 
@@ -154,12 +155,12 @@ static void reset_msrs(void *opaque)
     }
 }
 
-void x86_switch_init_reset_msrs(void)
+void x86_kvm_init_reset_msrs(void)
 {
     qemu_register_reset(reset_msrs, NULL);
 }
 
-bool x86_switch_check_msrs(CPUState *cs, X86SwitchCPU *sc, Error **errp)
+bool x86_kvm_check_msrs(CPUState *cs, X86SwitchCPU *sc, Error **errp)
 {
     g_autofree X86KVMState *now = g_new(X86KVMState, 1);
     g_autofree char *diff = NULL;

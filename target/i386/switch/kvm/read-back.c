@@ -9,6 +9,7 @@
  */
 #include "qemu/osdep.h"
 #include "qapi/error.h"
+#include "switch/kvm/kvm.h"
 #include "switch/x86-switch.h"
 
 void switch_arch_saw_ioctl(CPUState *cs, unsigned long type, const void *arg)
@@ -16,12 +17,12 @@ void switch_arch_saw_ioctl(CPUState *cs, unsigned long type, const void *arg)
     X86SwitchCPU *sc = x86_switch_cpu(cs);
 
     if (type == KVM_GET_MSRS && sc->taking_msrs) {
-        x86_switch_took_msrs(sc, arg);
+        x86_kvm_took_msrs(sc, arg);
     }
     x86_kvm_state_saw(&sc->put, type, arg);
 }
 
-void x86_switch_forget_puts(X86SwitchCPU *sc)
+void x86_kvm_forget_puts(X86SwitchCPU *sc)
 {
     sc->put.have = 0;
     sc->put.nmsrs = 0;
@@ -32,7 +33,7 @@ const char *switch_arch_msr_name(uint32_t index)
     return x86_state_msr_name(index);
 }
 
-bool x86_switch_read_back(CPUState *cs, Error **errp)
+bool x86_kvm_read_back(CPUState *cs, Error **errp)
 {
     X86SwitchCPU *sc = x86_switch_cpu(cs);
     g_autofree X86KVMState *put = g_memdup2(&sc->put, sizeof(sc->put));
@@ -46,14 +47,14 @@ bool x86_switch_read_back(CPUState *cs, Error **errp)
         return false;
     }
     if (held->tsc_offset != put->tsc_offset &&
-        x86_switch_tsc_offset_moves(cs)) {
+        x86_kvm_tsc_offset_moves(cs)) {
         held->have &= ~X86_KVM_TSC_OFFSET;
     }
     for (int i = 0; i < ARRAY_SIZE(pdptes); i++) {
         pdptes[i] = held->sregs.pdptrs[i];
     }
     if (held->have & X86_KVM_PDPTRS &&
-        x86_switch_pdptes_differ(cs, held->sregs.cr3, pdptes)) {
+        x86_kvm_pdptes_differ(cs, held->sregs.cr3, pdptes)) {
         /* KVM_SET_SREGS says nothing of those that it does not take. */
         error_setg(errp, "vCPU %d: KVM has not taken the page directory"
                    " pointers (PDPTEs) from memory", cs->cpu_index);

@@ -5,9 +5,11 @@
  */
 #include "qemu/osdep.h"
 #include "qapi/error.h"
-#include "switch/x86-switch.h"
+#include "cpu.h"
 #include "host-cpu.h"
+#include "switch/kvm/kvm.h"
 #include "switch/state/rules.h"
+#include "switch/x86-switch.h"
 
 #define MXCSR_RESERVED 0xffff0000
 
@@ -19,7 +21,7 @@ static bool host_is_intel(void)
     return g_str_equal(vendor, CPUID_VENDOR_INTEL);
 }
 
-static X86SwitchLimits limits_of(X86CPU *cpu)
+static X86StateLimits limits_of(X86CPU *cpu)
 {
     CPUX86State *env = &cpu->env;
     FeatureWordArray *features = &env->features;
@@ -40,7 +42,7 @@ static X86SwitchLimits limits_of(X86CPU *cpu)
     if ((*features)[FEAT_8000_0001_EDX] & CPUID_EXT2_FFXSR) {
         efer |= MSR_EFER_FFXSR;
     }
-    return (X86SwitchLimits) {
+    return (X86StateLimits) {
         .phys_bits = cpu->phys_bits,
         .linear_bits = (*features)[FEAT_7_0_ECX] & CPUID_7_0_ECX_LA57 ? 57
                                                                       : 48,
@@ -54,19 +56,19 @@ static X86SwitchLimits limits_of(X86CPU *cpu)
 }
 
 /* The MSR whose value breaks @rule; NULL if it is no MSR, or not one alone. */
-static const char *culprit(const X86SwitchRule *rule, const X86KVMState *s,
-                           const X86SwitchLimits *limits)
+static const char *culprit(const X86StateRule *rule, const X86KVMState *s,
+                           const X86StateLimits *limits)
 {
     g_autofree X86KVMState *one = g_memdup2(s, sizeof(*s));
 
     one->nmsrs = 0;
-    if (x86_switch_rule_is_broken(rule, one, limits)) {
+    if (x86_state_rule_is_broken(rule, one, limits)) {
         return NULL;
     }
     one->nmsrs = 1;
     for (int i = 0; i < s->nmsrs; i++) {
         one->msrs[0] = s->msrs[i];
-        if (x86_switch_rule_is_broken(rule, one, limits)) {
+        if (x86_state_rule_is_broken(rule, one, limits)) {
             return switch_arch_msr_name(s->msrs[i].index);
         }
     }
@@ -74,11 +76,11 @@ static const char *culprit(const X86SwitchRule *rule, const X86KVMState *s,
 }
 
 /* The first rule that @cs would break, and a text that names it; or NULL. */
-static const X86SwitchRule *broken_rule(CPUState *cs, char **text)
+static const X86StateRule *broken_rule(CPUState *cs, char **text)
 {
-    X86SwitchLimits limits = limits_of(X86_CPU(cs));
+    X86StateLimits limits = limits_of(X86_CPU(cs));
     const X86KVMState *put = &x86_switch_cpu(cs)->put;
-    const X86SwitchRule *rule = x86_switch_broken_rule(put, &limits);
+    const X86StateRule *rule = x86_state_broken_rule(put, &limits);
     const char *msr = rule ? culprit(rule, put, &limits) : NULL;
 
     if (rule) {
@@ -88,10 +90,10 @@ static const X86SwitchRule *broken_rule(CPUState *cs, char **text)
     return rule;
 }
 
-SwitchResult x86_switch_check_rules(CPUState *cs, Error **errp)
+SwitchResult x86_kvm_check_rules(CPUState *cs, Error **errp)
 {
     g_autofree char *text = NULL;
-    const X86SwitchRule *rule = broken_rule(cs, &text);
+    const X86StateRule *rule = broken_rule(cs, &text);
 
     if (!rule) {
         return SWITCH_OK;

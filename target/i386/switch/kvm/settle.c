@@ -9,6 +9,7 @@
 #include "system/kvm.h"
 #include "system/kvm_int.h"
 #include "accel/kvm/kvm-cpus.h"
+#include "switch/kvm/kvm.h"
 #include "switch/kvm/module.h"
 #include "switch/x86-switch.h"
 
@@ -188,7 +189,7 @@ static void take_timer(CPUState *cs, run_on_cpu_data data)
     t->was_runnable = after == KVM_MP_STATE_RUNNABLE;
 }
 
-int x86_switch_take_lapic_timer(CPUState *cs, bool *was_runnable)
+int x86_kvm_take_lapic_timer(CPUState *cs, bool *was_runnable)
 {
     TakeTimer t = {};
 
@@ -231,7 +232,7 @@ static void catch_up_tsc(CPUState *cs, run_on_cpu_data data)
             c->ret = enter_undisturbed(cs, &events, KVM_MP_STATE_RUNNABLE);
             c->ret = put_back_mp_state(cs, state) ?: c->ret;
         }
-        c->ret = c->ret ?: x86_switch_get_tsc_offset(cs, &c->offset);
+        c->ret = c->ret ?: x86_kvm_get_tsc_offset(cs, &c->offset);
         read_at = cpu_get_host_ticks();
         if (i > 0 &&
             ABS(c->offset - last) < (read_at - last_read_at) / CATCH_UP_PART) {
@@ -240,7 +241,7 @@ static void catch_up_tsc(CPUState *cs, run_on_cpu_data data)
     }
 }
 
-int x86_switch_catch_up_tsc(CPUState *cs, int64_t *offset)
+int x86_kvm_catch_up_tsc(CPUState *cs, int64_t *offset)
 {
     CatchUp c = {};
 

@@ -15,6 +15,7 @@
 #include "system/kvm.h"
 #include "system/reset.h"
 #include "system/runstate.h"
+#include "switch/kvm/kvm.h"
 #include "switch/kvm/module.h"
 #include "switch/x86-switch.h"
 
@@ -24,12 +25,12 @@
  */
 static uint32_t tsc_khz;
 
-uint32_t x86_switch_tsc_khz(void)
+uint32_t x86_kvm_tsc_khz(void)
 {
     return tsc_khz;
 }
 
-static int x86_switch_tsc_attr(CPUState *cs, int ioctl, int64_t *offset)
+static int x86_kvm_tsc_attr(CPUState *cs, int ioctl, int64_t *offset)
 {
     struct kvm_device_attr attr = {
         .group = KVM_VCPU_TSC_CTRL,
@@ -40,9 +41,9 @@ static int x86_switch_tsc_attr(CPUState *cs, int ioctl, int64_t *offset)
     return kvm_vcpu_ioctl(cs, ioctl, &attr);
 }
 
-int x86_switch_get_tsc_offset(CPUState *cs, int64_t *offset)
+int x86_kvm_get_tsc_offset(CPUState *cs, int64_t *offset)
 {
-    return x86_switch_tsc_attr(cs, KVM_GET_DEVICE_ATTR, offset);
+    return x86_kvm_tsc_attr(cs, KVM_GET_DEVICE_ATTR, offset);
 }
 
 /*
@@ -51,16 +52,16 @@ int x86_switch_get_tsc_offset(CPUState *cs, int64_t *offset)
  * host's TSC stands still, the guest's is its offset, and kvm-clock runs twice
  * as fast (kernel: set_tsc_khz(), kvm_scale_tsc()).
  */
-static bool x86_switch_tsc_stands_still(CPUState *cs)
+static bool x86_kvm_tsc_stands_still(CPUState *cs)
 {
     int64_t offset;
     uint64_t tsc;
 
-    return x86_switch_get_tsc_offset(cs, &offset) == 0 &&
+    return x86_kvm_get_tsc_offset(cs, &offset) == 0 &&
            x86_kvm_get_msr(cs, MSR_IA32_TSC, &tsc) == 0 && tsc == offset;
 }
 
-bool x86_switch_check_tsc_khz(const CPUX86State *env, Error **errp)
+bool x86_kvm_check_tsc_khz(const CPUX86State *env, Error **errp)
 {
     if (env->user_tsc_khz &&
         env->user_tsc_khz != kvm_vm_ioctl(kvm_state, KVM_GET_TSC_KHZ)) {
@@ -71,15 +72,15 @@ bool x86_switch_check_tsc_khz(const CPUX86State *env, Error **errp)
     return true;
 }
 
-bool x86_switch_init_tsc(CPUState *cs, X86SwitchCPU *sc, Error **errp)
+bool x86_kvm_init_tsc(CPUState *cs, X86SwitchCPU *sc, Error **errp)
 {
     tsc_khz = cpu_env(cs)->tsc_khz;
     sc->tsc_khz = tsc_khz;
     /* Linux 5.16 and later; before, the MSR itself must do. */
     sc->has_tsc_offset_attr =
-        x86_switch_tsc_attr(cs, KVM_HAS_DEVICE_ATTR, NULL) == 0;
+        x86_kvm_tsc_attr(cs, KVM_HAS_DEVICE_ATTR, NULL) == 0;
 
-    if (sc->has_tsc_offset_attr && x86_switch_tsc_stands_still(cs)) {
+    if (sc->has_tsc_offset_attr && x86_kvm_tsc_stands_still(cs)) {
         error_setg(errp, "this host's KVM miscounts its guests' TSC, as the"
                    " TSC's frequency was measured anew since KVM was loaded:"
                    " reload the kvm modules");
@@ -95,7 +96,7 @@ static bool is_scaled(const X86SwitchCPU *sc)
     return differs * 1000000 > (uint64_t)tsc_khz * x86_kvm_tsc_tolerance_ppm();
 }
 
-bool x86_switch_check_tsc(CPUState *cs, Error **errp)
+bool x86_kvm_check_tsc(CPUState *cs, Error **errp)
 {
     const X86SwitchCPU *sc = x86_switch_cpu(cs);
 
@@ -109,7 +110,7 @@ bool x86_switch_check_tsc(CPUState *cs, Error **errp)
 }
 
 /* The MSR, read between two readings of the host's TSC. */
-static int x86_switch_read_tsc_msr(CPUState *cs, int64_t *offset)
+static int x86_kvm_read_tsc_msr(CPUState *cs, int64_t *offset)
 {
     int64_t before = cpu_get_host_ticks(), after;
     uint64_t tsc;
@@ -124,13 +125,13 @@ static int x86_switch_read_tsc_msr(CPUState *cs, int64_t *offset)
 }
 
 /* The guest's TSC now, less its sc->tsc_offset. */
-static int64_t x86_switch_tsc_base(const X86SwitchCPU *sc)
+static int64_t x86_kvm_tsc_base(const X86SwitchCPU *sc)
 {
     return sc->tsc_by_clock ? x86_host_tsc_by_clock(tsc_khz)
                             : cpu_get_host_ticks();
 }
 
-int64_t x86_switch_tsc_base_at(const X86SwitchCPU *sc, const X86HostTSC *host)
+int64_t x86_kvm_tsc_base_at(const X86SwitchCPU *sc, const X86HostTSC *host)
 {
     return sc->tsc_by_clock ? host->by_clock : host->counted;
 }
@@ -146,14 +147,14 @@ int64_t x86_switch_tsc_base_at(const X86SwitchCPU *sc, const X86HostTSC *host)
  * errors would accumulate over switches, so the old offset stays if the new one
  * is within 20 ms.
  */
-static int x86_switch_export_tsc_offset(CPUState *cs, X86SwitchCPU *sc)
+static int x86_kvm_export_tsc_offset(CPUState *cs, X86SwitchCPU *sc)
 {
     int64_t about = 20ll * tsc_khz;     /* 20 ms */
     int64_t first, offset;
     X86HostTSC host;
     bool moves;
-    int ret = x86_switch_get_tsc_offset(cs, &first) ?:
-              x86_switch_get_tsc_offset(cs, &offset);
+    int ret = x86_kvm_get_tsc_offset(cs, &first) ?:
+              x86_kvm_get_tsc_offset(cs, &offset);
 
     if (ret < 0) {
         return ret;
@@ -165,7 +166,7 @@ static int x86_switch_export_tsc_offset(CPUState *cs, X86SwitchCPU *sc)
         sc->tsc_offset = offset;
         return 0;
     }
-    ret = x86_switch_catch_up_tsc(cs, &offset);
+    ret = x86_kvm_catch_up_tsc(cs, &offset);
     if (ret < 0) {
         return ret;
     }
@@ -180,14 +181,14 @@ static int x86_switch_export_tsc_offset(CPUState *cs, X86SwitchCPU *sc)
     return 0;
 }
 
-int x86_switch_export_tsc(CPUState *cs, X86SwitchCPU *sc)
+int x86_kvm_export_tsc(CPUState *cs, X86SwitchCPU *sc)
 {
     int ret;
 
     if (sc->has_tsc_offset_attr) {
-        return x86_switch_export_tsc_offset(cs, sc);
+        return x86_kvm_export_tsc_offset(cs, sc);
     }
-    ret = x86_switch_read_tsc_msr(cs, &sc->tsc_offset);
+    ret = x86_kvm_read_tsc_msr(cs, &sc->tsc_offset);
     sc->tsc_least = cpu_get_host_ticks() + sc->tsc_offset;
     return ret;
 }
@@ -196,8 +197,8 @@ int x86_switch_export_tsc(CPUState *cs, X86SwitchCPU *sc)
  * After the MSRs were put: writing MSR_IA32_TSC on a host whose TSC is not
  * stable moves the guest's by the VM's age (hazard C13).
  */
-int x86_switch_import_tsc(CPUState *cs, X86SwitchCPU *sc,
-                          const X86HostTSC *host)
+int x86_kvm_import_tsc(CPUState *cs, X86SwitchCPU *sc,
+                       const X86HostTSC *host)
 {
     int64_t offset = sc->tsc_offset;
     int ret;
@@ -208,25 +209,25 @@ int x86_switch_import_tsc(CPUState *cs, X86SwitchCPU *sc,
     if (sc->tsc_by_clock) {
         offset += host->by_clock - host->counted;
     }
-    ret = x86_switch_tsc_attr(cs, KVM_SET_DEVICE_ATTR, &offset);
+    ret = x86_kvm_tsc_attr(cs, KVM_SET_DEVICE_ATTR, &offset);
     sc->tsc_offset_given = ret == 0;
     return ret;
 }
 
 #ifdef CONFIG_ACCEL_SWITCH_SELFTEST
-int x86_switch_poison_tsc(CPUState *cs)
+int x86_kvm_poison_tsc(CPUState *cs)
 {
     const X86SwitchCPU *sc = x86_switch_cpu(cs);
     int64_t offset = sc->tsc_offset + (1ll << 40);
 
     /* Where the host's is not stable, KVM goes on from what it had. */
     return sc->has_tsc_offset_attr && !sc->tsc_by_clock
-           ? x86_switch_tsc_attr(cs, KVM_SET_DEVICE_ATTR, &offset) : 0;
+           ? x86_kvm_tsc_attr(cs, KVM_SET_DEVICE_ATTR, &offset) : 0;
 }
 #endif
 
 /* QEMU sets the TSC at a reset, and when it loads the machine's state. */
-void x86_switch_forget_tsc(void)
+void x86_kvm_forget_tsc(void)
 {
     CPUState *cs;
 
@@ -235,17 +236,17 @@ void x86_switch_forget_tsc(void)
     }
 }
 
-static void x86_switch_reset_tsc(void *opaque)
+static void x86_kvm_reset_tsc(void *opaque)
 {
-    x86_switch_forget_tsc();
+    x86_kvm_forget_tsc();
 }
 
-bool x86_switch_tsc_offset_moves(CPUState *cs)
+bool x86_kvm_tsc_offset_moves(CPUState *cs)
 {
     int64_t first, second;
 
-    return x86_switch_get_tsc_offset(cs, &first) < 0 ||
-           x86_switch_get_tsc_offset(cs, &second) < 0 ||
+    return x86_kvm_get_tsc_offset(cs, &first) < 0 ||
+           x86_kvm_get_tsc_offset(cs, &second) < 0 ||
            first != second;
 }
 
@@ -259,9 +260,9 @@ static struct {
     uint64_t tsc;
 } kvm_load;
 
-void x86_switch_tsc_load_begins(void)
+void x86_kvm_tsc_load_begins(void)
 {
-    x86_switch_forget_tsc();
+    x86_kvm_forget_tsc();
     kvm_load.due = true;
     kvm_load.by_first = false;
 }
@@ -275,7 +276,7 @@ void x86_switch_tsc_load_begins(void)
  *
  * A stream from a host whose TSC has another rate has KVM scale the TSC, if it
  * can: then it is not the host's plus an offset, KVM's own offset stays, and
- * x86_switch_check_tsc() refuses a switch.
+ * x86_kvm_check_tsc() refuses a switch.
  */
 void switch_arch_loaded_kvm(CPUState *cs)
 {
@@ -299,14 +300,14 @@ void switch_arch_loaded_kvm(CPUState *cs)
     offset = (ABS((int64_t)(env->tsc - kvm_load.tsc)) < second
               ? kvm_load.tsc : env->tsc) - kvm_load.host.counted;
     /* Where that fails the TSC is what KVM made of it, as without a switch. */
-    x86_switch_tsc_attr(cs, KVM_SET_DEVICE_ATTR, &offset);
+    x86_kvm_tsc_attr(cs, KVM_SET_DEVICE_ATTR, &offset);
 }
 
 /* Set between a load into TCG and the first use of what was loaded. */
 static bool tsc_loaded;
 
 /* Go on from the TSC that was loaded: one reading of the host's for all. */
-void x86_switch_use_loaded_tsc(void)
+void x86_kvm_use_loaded_tsc(void)
 {
     X86HostTSC host;
     CPUState *cs;
@@ -320,7 +321,7 @@ void x86_switch_use_loaded_tsc(void)
         X86SwitchCPU *sc = x86_switch_cpu(cs);
 
         sc->tsc_least = cpu_env(cs)->tsc;
-        sc->tsc_offset = sc->tsc_least - x86_switch_tsc_base_at(sc, &host);
+        sc->tsc_offset = sc->tsc_least - x86_kvm_tsc_base_at(sc, &host);
     }
 }
 
@@ -328,7 +329,7 @@ void switch_arch_pre_save_tcg(void)
 {
     CPUState *cs;
 
-    x86_switch_use_loaded_tsc();
+    x86_kvm_use_loaded_tsc();
     CPU_FOREACH(cs) {
         cpu_env(cs)->tsc = x86_switch_get_tsc(cpu_env(cs));
     }
@@ -340,20 +341,20 @@ void switch_arch_post_load_tcg(void)
     tsc_loaded = true;
 }
 
-static void x86_switch_tsc_vm_state_change(void *opaque, bool running,
-                                           RunState state)
+static void x86_kvm_tsc_vm_state_change(void *opaque, bool running,
+                                        RunState state)
 {
     if (running) {
-        x86_switch_use_loaded_tsc();
+        x86_kvm_use_loaded_tsc();
         kvm_load.due = false;
     }
 }
 
-void x86_switch_init_tsc_load(void)
+void x86_kvm_init_tsc_load(void)
 {
-    qemu_register_reset(x86_switch_reset_tsc, NULL);
+    qemu_register_reset(x86_kvm_reset_tsc, NULL);
     /* Before kvm-clock's pages are filled, which is at priority 1. */
-    qemu_add_vm_change_state_handler_prio(x86_switch_tsc_vm_state_change,
+    qemu_add_vm_change_state_handler_prio(x86_kvm_tsc_vm_state_change,
                                           NULL, 0);
 }
 
@@ -381,19 +382,19 @@ uint64_t x86_switch_get_tsc(CPUX86State *env)
     uint64_t tsc;
 
     load_fence();
-    tsc = x86_switch_tsc_base(sc) + sc->tsc_offset;
+    tsc = x86_kvm_tsc_base(sc) + sc->tsc_offset;
     load_fence();
     /* Compared so that the TSC may wrap around. */
     return (int64_t)(tsc - sc->tsc_least) < 0 ? sc->tsc_least : tsc;
 }
 
-void x86_switch_wrmsr(CPUX86State *env, uint32_t msr, uint64_t value)
+void x86_tcg_wrmsr(CPUX86State *env, uint32_t msr, uint64_t value)
 {
     if (msr == MSR_IA32_TSC) {
         CPUState *cs = env_cpu(env);
         X86SwitchCPU *sc = x86_switch_cpu(cs);
 
-        sc->tsc_offset = value - x86_switch_tsc_base(sc);
+        sc->tsc_offset = value - x86_kvm_tsc_base(sc);
         sc->tsc_least = value;
         return;
     }
@@ -406,7 +407,7 @@ void x86_switch_wrmsr(CPUX86State *env, uint32_t msr, uint64_t value)
     x86_switch_kvmclock_wrmsr(env, msr, value);
 }
 
-uint64_t x86_switch_rdmsr(CPUX86State *env, uint32_t msr)
+uint64_t x86_tcg_rdmsr(CPUX86State *env, uint32_t msr)
 {
     uint64_t value = 0;
 

@@ -6,6 +6,8 @@
 #include "qemu/osdep.h"
 #include "qemu/timer.h"
 #include "hw/i386/apic.h"
+#include "switch/kvm/kvm.h"
+#include "switch/selftest/selftest.h"
 #include "switch/x86-switch.h"
 
 #define LAPIC_LVTT  0x320
@@ -17,7 +19,7 @@
 #define ROUNDED_COUNTS  4
 #define ROUNDED_NS      1000
 
-void x86_switch_clocks_begin(X86Clocks *c)
+void x86_selftest_clocks_begin(X86Clocks *c)
 {
     c->read_from = get_clock();
 }
@@ -32,8 +34,8 @@ static void take_timer(X86Clocks *c, uint32_t lvt, uint32_t initial_count,
     c->read_to = get_clock();
 }
 
-void x86_switch_clocks_take_kvm(X86Clocks *c,
-                                const struct kvm_lapic_state *page)
+void x86_selftest_clocks_take_kvm(X86Clocks *c,
+                                  const struct kvm_lapic_state *page)
 {
     const char *regs = page->regs;
     uint32_t divide = ldl_le_p(regs + LAPIC_TDCR);
@@ -44,7 +46,7 @@ void x86_switch_clocks_take_kvm(X86Clocks *c,
                ((divide & 3) + ((divide & 8) >> 1) + 1) & 7);
 }
 
-void x86_switch_clocks_take_tcg(X86Clocks *c, CPUState *cs)
+void x86_selftest_clocks_take_tcg(X86Clocks *c, CPUState *cs)
 {
     APICCommonState *s = x86_switch_lapic(X86_CPU(cs));
     const X86SwitchCPU *sc = x86_switch_cpu(cs);
@@ -53,7 +55,7 @@ void x86_switch_clocks_take_tcg(X86Clocks *c, CPUState *cs)
                s->initial_count ? apic_get_current_count(s) : 0,
                s->count_shift);
     /* A switch takes what was loaded, too. */
-    x86_switch_use_loaded_tsc();
+    x86_kvm_use_loaded_tsc();
     c->has_tsc = sc->has_tsc_offset_attr && !sc->tsc_by_clock;
     c->tsc_offset = sc->tsc_offset;
 }
@@ -79,7 +81,7 @@ static char *diff_timer(const X86Clocks *a, const X86Clocks *b)
                            b->timer_left, elapsed);
 }
 
-char *x86_switch_clocks_diff(const X86Clocks *before, const X86Clocks *after)
+char *x86_selftest_clocks_diff(const X86Clocks *before, const X86Clocks *after)
 {
     if (before->has_tsc && after->has_tsc &&
         before->tsc_offset != after->tsc_offset) {

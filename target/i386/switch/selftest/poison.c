@@ -10,7 +10,9 @@
 #include "qemu/osdep.h"
 #include "qapi/error.h"
 #include "system/kvm.h"
+#include "switch/kvm/kvm.h"
 #include "switch/kvm/module.h"
+#include "switch/selftest/selftest.h"
 #include "switch/x86-switch.h"
 
 /* Parts that KVM may not have, as their GET fails, are not there to poison. */
@@ -81,7 +83,7 @@ static void poison_msrs(CPUState *cs, const X86KVMState *all)
         const X86StateMSR *row = x86_state_msr(index);
 
         if (row && row->how == X86_MSR_CARRIED &&
-            x86_switch_takes_msr(cs, index)) {
+            x86_kvm_takes_msr(cs, index)) {
             x86_kvm_put_msr(cs, index, 0);
         }
     }
@@ -91,7 +93,7 @@ static void poison_msrs(CPUState *cs, const X86KVMState *all)
  * The system registers come before the LAPIC, whose mode they hold, and both
  * before the events: a reset of the LAPIC drops an NMI that is pending.
  */
-bool x86_switch_poison_kvm(CPUState *cs, const X86KVMState *all, Error **errp)
+bool x86_selftest_poison_kvm(CPUState *cs, const X86KVMState *all, Error **errp)
 {
     static const unsigned order[] = {
         X86_KVM_REGS, X86_KVM_SREGS, X86_KVM_XSAVE, X86_KVM_XCRS,
@@ -111,7 +113,7 @@ bool x86_switch_poison_kvm(CPUState *cs, const X86KVMState *all, Error **errp)
             return false;
         }
     }
-    if (x86_switch_poison_tsc(cs) < 0) {
+    if (x86_kvm_poison_tsc(cs) < 0) {
         error_setg(errp, "vCPU %d: overwriting KVM's TSC", cs->cpu_index);
         return false;
     }

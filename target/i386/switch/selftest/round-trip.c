@@ -13,6 +13,8 @@
 #include "system/kvm.h"
 #include "host-cpu.h"
 #include "tcg/helper-tcg.h"
+#include "switch/kvm/kvm.h"
+#include "switch/selftest/selftest.h"
 #include "switch/x86-switch.h"
 
 /* ES, of x87's status word (SDM vol. 1, 8.1.3) */
@@ -71,8 +73,8 @@ static bool take_kvm(CPUState *cs, X86Snapshot *s, Error **errp)
     if (!all) {
         return false;
     }
-    x86_switch_clocks_begin(&s->clocks);
-    ret = x86_switch_settle_lapic_timer(cs, x86_switch_cpu(cs), &page) ?:
+    x86_selftest_clocks_begin(&s->clocks);
+    ret = x86_kvm_settle_lapic_timer(cs, x86_switch_cpu(cs), &page) ?:
           x86_kvm_state_get(cs, &s->kvm, all);
     if (ret < 0) {
         error_setg_errno(errp, -ret, "vCPU %d: reading KVM's state",
@@ -81,8 +83,8 @@ static bool take_kvm(CPUState *cs, X86Snapshot *s, Error **errp)
     }
     /* As of when it was settled: the timer may have run out since. */
     s->kvm.lapic = page;
-    x86_switch_clocks_take_kvm(&s->clocks, &page);
-    if (x86_switch_tsc_offset_moves(cs)) {
+    x86_selftest_clocks_take_kvm(&s->clocks, &page);
+    if (x86_kvm_tsc_offset_moves(cs)) {
         s->kvm.have &= ~X86_KVM_TSC_OFFSET;
     }
     return true;
@@ -92,8 +94,8 @@ static bool take_tcg(CPUState *cs, X86Snapshot *s, Error **errp)
 {
     X86CPU *cpu = X86_CPU(cs);
 
-    x86_switch_clocks_begin(&s->clocks);
-    x86_switch_clocks_take_tcg(&s->clocks, cs);
+    x86_selftest_clocks_begin(&s->clocks);
+    x86_selftest_clocks_take_tcg(&s->clocks, cs);
     /* Compute the fields of the description that follow from others. */
     update_mxcsr_from_sse_status(&cpu->env);
     vmstate_x86_cpu.pre_save(cpu);
@@ -122,7 +124,7 @@ SwitchSnapshot *switch_arch_take_snapshot(Error **errp)
     }
     if (!kvm_enabled()) {
         /* As a switch to KVM does. */
-        x86_switch_settle_tcg();
+        x86_kvm_settle_tcg();
     }
     snapshot = g_malloc0(sizeof(*snapshot) + count * sizeof(X86Snapshot));
     CPU_FOREACH(cs) {
@@ -142,7 +144,7 @@ bool switch_arch_poison_kvm(const SwitchSnapshot *before, Error **errp)
     int i = 0;
 
     CPU_FOREACH(cs) {
-        if (!x86_switch_poison_kvm(cs, &before->vcpu[i++].kvm, errp)) {
+        if (!x86_selftest_poison_kvm(cs, &before->vcpu[i++].kvm, errp)) {
             return false;
         }
     }
@@ -397,7 +399,7 @@ bool switch_arch_compare_snapshots(SwitchSnapshot *before,
             diff = diff ?: x86_state_diff(&b->kvm, &a->kvm, X86_ROUND_TRIP,
                                           NULL);
         }
-        diff = diff ?: x86_switch_clocks_diff(&a->clocks, &b->clocks);
+        diff = diff ?: x86_selftest_clocks_diff(&a->clocks, &b->clocks);
         if (diff) {
             error_setg(errp, "vCPU %d after a round trip: %s", cs->cpu_index,
                        diff);

@@ -11,23 +11,23 @@ static bool has_pae_paging(const X86KVMState *s)
     return s->sregs.cr0 & CR0_PG && s->sregs.cr4 & CR4_PAE && !is_long_mode(s);
 }
 
-static bool cr0_upper_half(const X86KVMState *s, const X86SwitchLimits *l)
+static bool cr0_upper_half(const X86KVMState *s, const X86StateLimits *l)
 {
     return s->sregs.cr0 & UPPER_HALF;
 }
 
-static bool cr0_pg_needs_pe(const X86KVMState *s, const X86SwitchLimits *l)
+static bool cr0_pg_needs_pe(const X86KVMState *s, const X86StateLimits *l)
 {
     return s->sregs.cr0 & CR0_PG && !(s->sregs.cr0 & CR0_PE);
 }
 
 /* VM entry lets it pass, KVM_SET_SREGS does not since Linux 6.6. */
-static bool cr0_nw_needs_cd(const X86KVMState *s, const X86SwitchLimits *l)
+static bool cr0_nw_needs_cd(const X86KVMState *s, const X86StateLimits *l)
 {
     return s->sregs.cr0 & CR0_NW && !(s->sregs.cr0 & CR0_CD);
 }
 
-static bool cr3_width(const X86KVMState *s, const X86SwitchLimits *l)
+static bool cr3_width(const X86KVMState *s, const X86StateLimits *l)
 {
     uint64_t allowed = MAKE_64BIT_MASK(0, l->phys_bits) |
                        (l->lam ? MAKE_64BIT_MASK(61, 2) : 0);
@@ -35,47 +35,47 @@ static bool cr3_width(const X86KVMState *s, const X86SwitchLimits *l)
     return s->sregs.cr3 & ~allowed;
 }
 
-static bool cr4_reserved(const X86KVMState *s, const X86SwitchLimits *l)
+static bool cr4_reserved(const X86KVMState *s, const X86StateLimits *l)
 {
     return s->sregs.cr4 & l->cr4_reserved;
 }
 
 static bool cr4_pcide_needs_long_mode(const X86KVMState *s,
-                                      const X86SwitchLimits *l)
+                                      const X86StateLimits *l)
 {
     return s->sregs.cr4 & CR4_PCIDE && !is_long_mode(s);
 }
 
-static bool cr4_cet_needs_wp(const X86KVMState *s, const X86SwitchLimits *l)
+static bool cr4_cet_needs_wp(const X86KVMState *s, const X86StateLimits *l)
 {
     return s->sregs.cr4 & CR4_CET && !(s->sregs.cr0 & CR0_WP);
 }
 
 /* KVM ignores a CR8 like that. */
-static bool cr8_reserved(const X86KVMState *s, const X86SwitchLimits *l)
+static bool cr8_reserved(const X86KVMState *s, const X86StateLimits *l)
 {
     return s->sregs.cr8 > 15;
 }
 
-static bool efer_reserved(const X86KVMState *s, const X86SwitchLimits *l)
+static bool efer_reserved(const X86KVMState *s, const X86StateLimits *l)
 {
     return s->sregs.efer & l->efer_reserved;
 }
 
-static bool efer_lma(const X86KVMState *s, const X86SwitchLimits *l)
+static bool efer_lma(const X86KVMState *s, const X86StateLimits *l)
 {
     bool lma = s->sregs.efer & EFER_LME && s->sregs.cr0 & CR0_PG;
 
     return is_long_mode(s) != lma;
 }
 
-static bool long_mode_needs_pae(const X86KVMState *s, const X86SwitchLimits *l)
+static bool long_mode_needs_pae(const X86KVMState *s, const X86StateLimits *l)
 {
     return is_long_mode(s) && !(s->sregs.cr4 & CR4_PAE);
 }
 
 /* EXTD without EN, or an address too wide, or a reserved bit. */
-static bool apic_base(const X86KVMState *s, const X86SwitchLimits *l)
+static bool apic_base(const X86KVMState *s, const X86StateLimits *l)
 {
     uint64_t reserved = ~MAKE_64BIT_MASK(0, l->phys_bits) | 0x2ff;
 
@@ -83,18 +83,18 @@ static bool apic_base(const X86KVMState *s, const X86SwitchLimits *l)
            extract64(s->sregs.apic_base, 10, 2) == 1;
 }
 
-static bool sregs_flags(const X86KVMState *s, const X86SwitchLimits *l)
+static bool sregs_flags(const X86KVMState *s, const X86StateLimits *l)
 {
     return s->sregs.flags & ~(uint64_t)KVM_SREGS2_FLAGS_PDPTRS_VALID;
 }
 
 static bool pdptes_need_pae_paging(const X86KVMState *s,
-                                   const X86SwitchLimits *l)
+                                   const X86StateLimits *l)
 {
     return !has_pae_paging(s);
 }
 
-static bool pdpte_reserved(const X86KVMState *s, const X86SwitchLimits *l)
+static bool pdpte_reserved(const X86KVMState *s, const X86StateLimits *l)
 {
     uint64_t reserved = ~MAKE_64BIT_MASK(0, l->phys_bits) |
                         MAKE_64BIT_MASK(1, 2) | MAKE_64BIT_MASK(5, 4);
@@ -107,17 +107,17 @@ static bool pdpte_reserved(const X86KVMState *s, const X86SwitchLimits *l)
     return false;
 }
 
-static bool dr6_upper_half(const X86KVMState *s, const X86SwitchLimits *l)
+static bool dr6_upper_half(const X86KVMState *s, const X86StateLimits *l)
 {
     return s->debugregs.dr6 & UPPER_HALF;
 }
 
-static bool dr7_upper_half(const X86KVMState *s, const X86SwitchLimits *l)
+static bool dr7_upper_half(const X86KVMState *s, const X86StateLimits *l)
 {
     return s->debugregs.dr7 & UPPER_HALF;
 }
 
-static bool debugregs_flags(const X86KVMState *s, const X86SwitchLimits *l)
+static bool debugregs_flags(const X86KVMState *s, const X86StateLimits *l)
 {
     return s->debugregs.flags;
 }
@@ -127,7 +127,7 @@ static bool debugregs_flags(const X86KVMState *s, const X86SwitchLimits *l)
 #define VMRUN "APM vol. 2, 15.5.1, Canonicalization and Consistency Checks"
 #define SET_SREGS "kernel: KVM_SET_SREGS2"
 
-const X86SwitchRule x86_switch_control_rules[] = {
+const X86StateRule x86_switch_control_rules[] = {
     { "cr0-upper-half", VMRUN, cr0_upper_half, X86_KVM_SREGS },
     { "cr0-pg-needs-pe", VM_ENTRY, cr0_pg_needs_pe, X86_KVM_SREGS },
     { "cr0-nw-needs-cd", VMRUN, cr0_nw_needs_cd, X86_KVM_SREGS },

@@ -17,24 +17,24 @@
                      KVM_VCPUEVENT_VALID_PAYLOAD | \
                      KVM_VCPUEVENT_VALID_TRIPLE_FAULT)
 
-static bool rflags_fixed(const X86KVMState *s, const X86SwitchLimits *l)
+static bool rflags_fixed(const X86KVMState *s, const X86StateLimits *l)
 {
     return !(s->regs.rflags & BIT_ULL(1)); /* KVM sets it */
 }
 
-static bool rflags_reserved(const X86KVMState *s, const X86SwitchLimits *l)
+static bool rflags_reserved(const X86KVMState *s, const X86StateLimits *l)
 {
     return s->regs.rflags & (MAKE_64BIT_MASK(22, 42) | BIT_ULL(15) |
                              BIT_ULL(5) | BIT_ULL(3));
 }
 
-static bool rflags_vm(const X86KVMState *s, const X86SwitchLimits *l)
+static bool rflags_vm(const X86KVMState *s, const X86StateLimits *l)
 {
     return s->regs.rflags & RFLAGS_VM &&
            (is_long_mode(s) || !(s->sregs.cr0 & CR0_PE));
 }
 
-static bool rip_upper_half(const X86KVMState *s, const X86SwitchLimits *l)
+static bool rip_upper_half(const X86KVMState *s, const X86StateLimits *l)
 {
     return !is_64bit_code(s) && s->regs.rip & UPPER_HALF;
 }
@@ -43,14 +43,14 @@ static bool rip_upper_half(const X86KVMState *s, const X86SwitchLimits *l)
  * RIP may be the first address that isn't canonical, as after the last
  * instruction below: one bit more is free than in a canonical address.
  */
-static bool rip_width(const X86KVMState *s, const X86SwitchLimits *l)
+static bool rip_width(const X86KVMState *s, const X86StateLimits *l)
 {
     int64_t high = (int64_t)s->regs.rip >> l->linear_bits;
 
     return is_64bit_code(s) && high != 0 && high != -1;
 }
 
-static bool mp_state(const X86KVMState *s, const X86SwitchLimits *l)
+static bool mp_state(const X86KVMState *s, const X86StateLimits *l)
 {
     return s->mp_state.mp_state > KVM_MP_STATE_SIPI_RECEIVED;
 }
@@ -81,23 +81,23 @@ static unsigned interrupt_shadow(const X86KVMState *s)
 
 /* The three below KVM does not refuse: HLT and SIPI are in its software. */
 
-static bool halted_needs_cpl0(const X86KVMState *s, const X86SwitchLimits *l)
+static bool halted_needs_cpl0(const X86KVMState *s, const X86StateLimits *l)
 {
     return is_halted(s) && s->sregs.ss.dpl != 0;
 }
 
-static bool inactive_in_shadow(const X86KVMState *s, const X86SwitchLimits *l)
+static bool inactive_in_shadow(const X86KVMState *s, const X86StateLimits *l)
 {
     return (is_halted(s) || waits_for_sipi(s)) && interrupt_shadow(s);
 }
 
-static bool shadow_reserved(const X86KVMState *s, const X86SwitchLimits *l)
+static bool shadow_reserved(const X86KVMState *s, const X86StateLimits *l)
 {
     return s->events.interrupt.shadow &
            ~(KVM_X86_SHADOW_INT_STI | KVM_X86_SHADOW_INT_MOV_SS);
 }
 
-static bool sti_shadow_needs_if(const X86KVMState *s, const X86SwitchLimits *l)
+static bool sti_shadow_needs_if(const X86KVMState *s, const X86StateLimits *l)
 {
     return interrupt_shadow(s) == KVM_X86_SHADOW_INT_STI &&
            !(s->regs.rflags & RFLAGS_IF);
@@ -108,11 +108,11 @@ static bool sti_shadow_needs_if(const X86KVMState *s, const X86SwitchLimits *l)
  * userspace can't tell KVM of those.
  */
 static bool single_step_in_shadow(const X86KVMState *s,
-                                  const X86SwitchLimits *l)
+                                  const X86StateLimits *l)
 {
     uint64_t debugctl = 0;
 
-    x86_switch_find_msr(s, MSR_DEBUGCTL, &debugctl);
+    x86_state_find_msr(s, MSR_DEBUGCTL, &debugctl);
     return interrupt_shadow(s) && s->regs.rflags & RFLAGS_TF &&
            !(debugctl & DEBUGCTL_BTF);
 }
@@ -145,12 +145,12 @@ static Injection injection(const X86KVMState *s)
     return INJECT_NONE;
 }
 
-static bool events_flags(const X86KVMState *s, const X86SwitchLimits *l)
+static bool events_flags(const X86KVMState *s, const X86StateLimits *l)
 {
     return s->events.flags & ~KNOWN_FLAGS;
 }
 
-static bool exception_vector(const X86KVMState *s, const X86SwitchLimits *l)
+static bool exception_vector(const X86KVMState *s, const X86StateLimits *l)
 {
     uint8_t nr = s->events.exception.nr;
 
@@ -162,7 +162,7 @@ static bool exception_vector(const X86KVMState *s, const X86SwitchLimits *l)
  * In real mode there is none, which KVM sees to when it begins to inject an
  * exception, not when it goes on with one.
  */
-static bool exception_error_code(const X86KVMState *s, const X86SwitchLimits *l)
+static bool exception_error_code(const X86KVMState *s, const X86StateLimits *l)
 {
     const uint32_t with = BIT(8) | BIT(10) | BIT(11) | BIT(12) | BIT(13) |
                           BIT(14) | BIT(17);
@@ -178,37 +178,37 @@ static bool exception_error_code(const X86KVMState *s, const X86SwitchLimits *l)
 
 /* KVM writes the lower half of it alone. */
 static bool error_code_upper_half(const X86KVMState *s,
-                                  const X86SwitchLimits *l)
+                                  const X86StateLimits *l)
 {
     return injection(s) == INJECT_EXCEPTION &&
            s->events.exception.has_error_code &&
            s->events.exception.error_code >> 16;
 }
 
-static bool interrupt_needs_if(const X86KVMState *s, const X86SwitchLimits *l)
+static bool interrupt_needs_if(const X86KVMState *s, const X86StateLimits *l)
 {
     return injection(s) == INJECT_EXTERNAL &&
            !(s->regs.rflags & RFLAGS_IF);
 }
 
-static bool interrupt_in_shadow(const X86KVMState *s, const X86SwitchLimits *l)
+static bool interrupt_in_shadow(const X86KVMState *s, const X86StateLimits *l)
 {
     return injection(s) == INJECT_EXTERNAL && interrupt_shadow(s);
 }
 
 /* In STI's shadow only some processors refuse it. */
-static bool nmi_in_shadow(const X86KVMState *s, const X86SwitchLimits *l)
+static bool nmi_in_shadow(const X86KVMState *s, const X86StateLimits *l)
 {
     return injection(s) == INJECT_NMI && interrupt_shadow(s);
 }
 
-static bool nmi_while_masked(const X86KVMState *s, const X86SwitchLimits *l)
+static bool nmi_while_masked(const X86KVMState *s, const X86StateLimits *l)
 {
     return !l->nmi_stays_masked && injection(s) == INJECT_NMI &&
            s->events.nmi.masked;
 }
 
-static bool event_while_halted(const X86KVMState *s, const X86SwitchLimits *l)
+static bool event_while_halted(const X86KVMState *s, const X86StateLimits *l)
 {
     uint8_t nr = s->events.exception.nr;
 
@@ -225,13 +225,13 @@ static bool event_while_halted(const X86KVMState *s, const X86SwitchLimits *l)
     }
 }
 
-static bool event_before_sipi(const X86KVMState *s, const X86SwitchLimits *l)
+static bool event_before_sipi(const X86KVMState *s, const X86StateLimits *l)
 {
     return waits_for_sipi(s) && injection(s) != INJECT_NONE;
 }
 
 /* KVM holds an INIT back while the vCPU is in SMM. */
-static bool smm_before_sipi(const X86KVMState *s, const X86SwitchLimits *l)
+static bool smm_before_sipi(const X86KVMState *s, const X86StateLimits *l)
 {
     return s->events.flags & KVM_VCPUEVENT_VALID_SMM &&
            (s->events.smi.smm || s->events.smi.pending) &&
@@ -243,7 +243,7 @@ static bool smm_before_sipi(const X86KVMState *s, const X86SwitchLimits *l)
 #define INJECTION "SDM vol. 3C, VM-Entry Control Fields (event injection)"
 #define SET_EVENTS "kernel: KVM_SET_VCPU_EVENTS"
 
-const X86SwitchRule x86_switch_event_rules[] = {
+const X86StateRule x86_switch_event_rules[] = {
     { "rflags-fixed", RIP_RFLAGS, rflags_fixed, X86_KVM_REGS },
     { "rflags-reserved", RIP_RFLAGS, rflags_reserved, X86_KVM_REGS },
     { "rflags-vm", RIP_RFLAGS, rflags_vm, X86_KVM_REGS | X86_KVM_SREGS },

@@ -10,10 +10,10 @@
 #include "rules.h"
 
 /* Each ends with an entry without a name. */
-extern const X86SwitchRule x86_switch_control_rules[];
-extern const X86SwitchRule x86_switch_segment_rules[];
-extern const X86SwitchRule x86_switch_event_rules[];
-extern const X86SwitchRule x86_switch_msr_rules[];
+extern const X86StateRule x86_switch_control_rules[];
+extern const X86StateRule x86_switch_segment_rules[];
+extern const X86StateRule x86_switch_event_rules[];
+extern const X86StateRule x86_switch_msr_rules[];
 
 /* These names are not <linux/kvm.h>'s, and cpu.h needs a target. */
 #define CR0_PE      BIT_ULL(0)
@@ -49,12 +49,12 @@ static inline bool is_64bit_code(const X86KVMState *s)
     return is_long_mode(s) && s->sregs.cs.l;
 }
 
-static inline bool is_canonical(uint64_t address, const X86SwitchLimits *l)
+static inline bool is_canonical(uint64_t address, const X86StateLimits *l)
 {
     return sextract64(address, 0, l->linear_bits) == (int64_t)address;
 }
 
 /* False if @s does not have it. */
-bool x86_switch_find_msr(const X86KVMState *s, uint32_t index, uint64_t *value);
+bool x86_state_find_msr(const X86KVMState *s, uint32_t index, uint64_t *value);
 
 #endif

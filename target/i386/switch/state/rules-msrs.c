@@ -58,13 +58,13 @@ static bool has_other_types(uint64_t value, int count, unsigned types)
     return false;
 }
 
-static bool any_non_canonical(const X86KVMState *s, const X86SwitchLimits *l,
+static bool any_non_canonical(const X86KVMState *s, const X86StateLimits *l,
                               const uint32_t *indices, size_t count)
 {
     for (int i = 0; i < count; i++) {
         uint64_t value;
 
-        if (x86_switch_find_msr(s, indices[i], &value) &&
+        if (x86_state_find_msr(s, indices[i], &value) &&
             !is_canonical(value, l)) {
             return true;
         }
@@ -73,14 +73,14 @@ static bool any_non_canonical(const X86KVMState *s, const X86SwitchLimits *l,
 }
 
 /* KVM extends the sign. */
-static bool sysenter_canonical(const X86KVMState *s, const X86SwitchLimits *l)
+static bool sysenter_canonical(const X86KVMState *s, const X86StateLimits *l)
 {
     static const uint32_t indices[] = { MSR_SYSENTER_ESP, MSR_SYSENTER_EIP };
 
     return any_non_canonical(s, l, indices, ARRAY_SIZE(indices));
 }
 
-static bool msr_canonical(const X86KVMState *s, const X86SwitchLimits *l)
+static bool msr_canonical(const X86KVMState *s, const X86StateLimits *l)
 {
     static const uint32_t indices[] = {
         MSR_LSTAR, MSR_CSTAR, MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE,
@@ -89,32 +89,32 @@ static bool msr_canonical(const X86KVMState *s, const X86SwitchLimits *l)
     return any_non_canonical(s, l, indices, ARRAY_SIZE(indices));
 }
 
-static bool debugctl_reserved(const X86KVMState *s, const X86SwitchLimits *l)
+static bool debugctl_reserved(const X86KVMState *s, const X86StateLimits *l)
 {
     uint64_t value;
 
-    return x86_switch_find_msr(s, MSR_DEBUGCTL, &value) &&
+    return x86_state_find_msr(s, MSR_DEBUGCTL, &value) &&
            value & (MAKE_64BIT_MASK(16, 48) | MAKE_64BIT_MASK(3, 3));
 }
 
-static bool pat(const X86KVMState *s, const X86SwitchLimits *l)
+static bool pat(const X86KVMState *s, const X86StateLimits *l)
 {
     uint64_t value;
 
-    return x86_switch_find_msr(s, MSR_PAT, &value) &&
+    return x86_state_find_msr(s, MSR_PAT, &value) &&
            has_other_types(value, 8, PAT_TYPES);
 }
 
-static bool bndcfgs(const X86KVMState *s, const X86SwitchLimits *l)
+static bool bndcfgs(const X86KVMState *s, const X86StateLimits *l)
 {
     uint64_t value;
 
-    return x86_switch_find_msr(s, MSR_BNDCFGS, &value) &&
+    return x86_state_find_msr(s, MSR_BNDCFGS, &value) &&
            (value & 0xffc || !is_canonical(value, l));
 }
 
 static bool mtrr_is_wrong(const struct kvm_msr_entry *msr,
-                          const X86SwitchLimits *l)
+                          const X86StateLimits *l)
 {
     uint64_t beyond = ~MAKE_64BIT_MASK(0, l->phys_bits);
 
@@ -137,7 +137,7 @@ static bool mtrr_is_wrong(const struct kvm_msr_entry *msr,
     }
 }
 
-static bool mtrr(const X86KVMState *s, const X86SwitchLimits *l)
+static bool mtrr(const X86KVMState *s, const X86StateLimits *l)
 {
     for (int i = 0; i < s->nmsrs; i++) {
         if (mtrr_is_wrong(&s->msrs[i], l)) {
@@ -160,12 +160,12 @@ static uint64_t get_xcr0(const X86KVMState *s)
     return XCR0_X87;
 }
 
-static bool xcr0_x87(const X86KVMState *s, const X86SwitchLimits *l)
+static bool xcr0_x87(const X86KVMState *s, const X86StateLimits *l)
 {
     return !(get_xcr0(s) & XCR0_X87);
 }
 
-static bool xcr0_reserved(const X86KVMState *s, const X86SwitchLimits *l)
+static bool xcr0_reserved(const X86KVMState *s, const X86StateLimits *l)
 {
     return get_xcr0(s) & l->xcr0_reserved;
 }
@@ -176,7 +176,7 @@ static bool has_some(uint64_t xcr0, uint64_t group)
 }
 
 /* Components that go together, or that need another. */
-static bool xcr0_groups(const X86KVMState *s, const X86SwitchLimits *l)
+static bool xcr0_groups(const X86KVMState *s, const X86StateLimits *l)
 {
     uint64_t xcr0 = get_xcr0(s);
 
@@ -186,19 +186,19 @@ static bool xcr0_groups(const X86KVMState *s, const X86SwitchLimits *l)
            has_some(xcr0, XCR0_TILE);
 }
 
-static bool mxcsr_reserved(const X86KVMState *s, const X86SwitchLimits *l)
+static bool mxcsr_reserved(const X86KVMState *s, const X86StateLimits *l)
 {
     return s->xsave.region[XSAVE_MXCSR] & l->mxcsr_reserved;
 }
 
-static bool xstate_bv_reserved(const X86KVMState *s, const X86SwitchLimits *l)
+static bool xstate_bv_reserved(const X86KVMState *s, const X86StateLimits *l)
 {
     const uint32_t *word = &s->xsave.region[XSAVE_XSTATE_BV];
 
     return deposit64(word[0], 32, 32, word[1]) & l->xcr0_reserved;
 }
 
-static bool xsave_header(const X86KVMState *s, const X86SwitchLimits *l)
+static bool xsave_header(const X86KVMState *s, const X86StateLimits *l)
 {
     for (int i = XSAVE_XCOMP_BV; i < XSAVE_HEADER_END; i++) {
         if (s->xsave.region[i]) {
@@ -214,7 +214,7 @@ static bool xsave_header(const X86KVMState *s, const X86SwitchLimits *l)
              "Features"
 #define SET_XSAVE "kernel: KVM_SET_XSAVE"
 
-const X86SwitchRule x86_switch_msr_rules[] = {
+const X86StateRule x86_switch_msr_rules[] = {
     { "sysenter-canonical", VM_ENTRY, sysenter_canonical, 0 },
     { "msr-canonical", "SDM vol. 4, IA-32 Architectural MSRs",
       msr_canonical, 0 },

@@ -42,10 +42,10 @@ static unsigned type_of(const struct kvm_segment *seg)
 }
 
 typedef bool SegmentTest(const struct kvm_segment *seg,
-                         const X86SwitchLimits *l);
+                         const X86StateLimits *l);
 
 /* Of the registers @which, one that @usable_only does not spare fails @test */
-static bool any_segment(const X86KVMState *s, const X86SwitchLimits *l,
+static bool any_segment(const X86KVMState *s, const X86StateLimits *l,
                         unsigned which, unsigned usable_only,
                         SegmentTest *test)
 {
@@ -65,50 +65,50 @@ static bool any_segment(const X86KVMState *s, const X86SwitchLimits *l,
 
 /* KVM takes as many bits as the field has. */
 static bool has_wide_field(const struct kvm_segment *seg,
-                           const X86SwitchLimits *l)
+                           const X86StateLimits *l)
 {
     return seg->type > 15 || seg->dpl > 3 || seg->present > 1 || seg->db > 1 ||
            seg->s > 1 || seg->l > 1 || seg->g > 1 || seg->avl > 1 ||
            seg->unusable > 1;
 }
 
-static bool segment_fields(const X86KVMState *s, const X86SwitchLimits *l)
+static bool segment_fields(const X86KVMState *s, const X86StateLimits *l)
 {
     return any_segment(s, l, ALL, 0, has_wide_field);
 }
 
 static bool has_wide_base(const struct kvm_segment *seg,
-                          const X86SwitchLimits *l)
+                          const X86StateLimits *l)
 {
     return seg->base & UPPER_HALF;
 }
 
 static bool segment_base_upper_half(const X86KVMState *s,
-                                    const X86SwitchLimits *l)
+                                    const X86StateLimits *l)
 {
     return any_segment(s, l, CS | SS | DS | ES, SS | DS | ES, has_wide_base);
 }
 
 static bool has_non_canonical_base(const struct kvm_segment *seg,
-                                   const X86SwitchLimits *l)
+                                   const X86StateLimits *l)
 {
     return !is_canonical(seg->base, l);
 }
 
 static bool segment_base_canonical(const X86KVMState *s,
-                                   const X86SwitchLimits *l)
+                                   const X86StateLimits *l)
 {
     return any_segment(s, l, FS | GS | TR | LDTR, LDTR, has_non_canonical_base);
 }
 
 /* The limit is in bytes here, with the low bits of a page all ones. */
 static bool has_wrong_granularity(const struct kvm_segment *seg,
-                                  const X86SwitchLimits *l)
+                                  const X86StateLimits *l)
 {
     return seg->g ? ~seg->limit & 0xfff : seg->limit > 0xfffff;
 }
 
-static bool segment_granularity(const X86KVMState *s, const X86SwitchLimits *l)
+static bool segment_granularity(const X86KVMState *s, const X86StateLimits *l)
 {
     return any_segment(s, l, ALL, ALL & ~CS, has_wrong_granularity);
 }
@@ -116,60 +116,60 @@ static bool segment_granularity(const X86KVMState *s, const X86SwitchLimits *l)
 /* Virtual-8086 mode; QEMU's kvm_put_sregs() makes it so. */
 
 static bool has_no_v86_base(const struct kvm_segment *seg,
-                            const X86SwitchLimits *l)
+                            const X86StateLimits *l)
 {
     return seg->base != (uint32_t)seg->selector << 4;
 }
 
-static bool v86_base(const X86KVMState *s, const X86SwitchLimits *l)
+static bool v86_base(const X86KVMState *s, const X86StateLimits *l)
 {
     return is_v86(s) && any_segment(s, l, CODE_DATA, 0, has_no_v86_base);
 }
 
 static bool has_no_v86_limit(const struct kvm_segment *seg,
-                             const X86SwitchLimits *l)
+                             const X86StateLimits *l)
 {
     return seg->limit != 0xffff;
 }
 
-static bool v86_limit(const X86KVMState *s, const X86SwitchLimits *l)
+static bool v86_limit(const X86KVMState *s, const X86StateLimits *l)
 {
     return is_v86(s) && any_segment(s, l, CODE_DATA, 0, has_no_v86_limit);
 }
 
 /* 0xf3 in the VMCS */
 static bool has_no_v86_rights(const struct kvm_segment *seg,
-                              const X86SwitchLimits *l)
+                              const X86StateLimits *l)
 {
     return !is_usable(seg) || seg->type != 3 || seg->dpl != 3 || !seg->s ||
            seg->avl || seg->l || seg->db || seg->g;
 }
 
-static bool v86_rights(const X86KVMState *s, const X86SwitchLimits *l)
+static bool v86_rights(const X86KVMState *s, const X86StateLimits *l)
 {
     return is_v86(s) && any_segment(s, l, CODE_DATA, 0, has_no_v86_rights);
 }
 
 /* All other modes */
 
-static bool cs_present(const X86KVMState *s, const X86SwitchLimits *l)
+static bool cs_present(const X86KVMState *s, const X86StateLimits *l)
 {
     return !is_v86(s) && !is_usable(&s->sregs.cs);
 }
 
-static bool is_system(const struct kvm_segment *seg, const X86SwitchLimits *l)
+static bool is_system(const struct kvm_segment *seg, const X86StateLimits *l)
 {
     return !seg->s;
 }
 
 static bool segment_is_not_system(const X86KVMState *s,
-                                  const X86SwitchLimits *l)
+                                  const X86StateLimits *l)
 {
     return !is_v86(s) && any_segment(s, l, CODE_DATA, SS | DATA, is_system);
 }
 
 static bool is_not_accessed(const struct kvm_segment *seg,
-                            const X86SwitchLimits *l)
+                            const X86StateLimits *l)
 {
     return seg->s && !(seg->type & 1);
 }
@@ -179,21 +179,21 @@ static bool is_not_accessed(const struct kvm_segment *seg,
  * the processor has it, and TCG's SVM, in the rig, without.  So it is a rule
  * for what a switch puts, which must have it, not for what KVM shows.
  */
-static bool segment_accessed(const X86KVMState *s, const X86SwitchLimits *l)
+static bool segment_accessed(const X86KVMState *s, const X86StateLimits *l)
 {
     return !is_v86(s) &&
            any_segment(s, l, CODE_DATA, SS | DATA, is_not_accessed);
 }
 
 /* Writable data is for an unrestricted guest only, as after LOADALL or RSM. */
-static bool cs_type(const X86KVMState *s, const X86SwitchLimits *l)
+static bool cs_type(const X86KVMState *s, const X86StateLimits *l)
 {
     const struct kvm_segment *cs = &s->sregs.cs;
 
     return !is_v86(s) && type_of(cs) != 3 && !(cs->type & 8);
 }
 
-static bool ss_type(const X86KVMState *s, const X86SwitchLimits *l)
+static bool ss_type(const X86KVMState *s, const X86StateLimits *l)
 {
     const struct kvm_segment *ss = &s->sregs.ss;
 
@@ -201,18 +201,18 @@ static bool ss_type(const X86KVMState *s, const X86SwitchLimits *l)
 }
 
 static bool is_unreadable(const struct kvm_segment *seg,
-                          const X86SwitchLimits *l)
+                          const X86StateLimits *l)
 {
     return seg->type & 8 && !(seg->type & 2);
 }
 
-static bool data_segment_type(const X86KVMState *s, const X86SwitchLimits *l)
+static bool data_segment_type(const X86KVMState *s, const X86StateLimits *l)
 {
     return !is_v86(s) && any_segment(s, l, DATA, DATA, is_unreadable);
 }
 
 /* SS.DPL is the CPL, whether SS is usable or not. */
-static bool cs_dpl(const X86KVMState *s, const X86SwitchLimits *l)
+static bool cs_dpl(const X86KVMState *s, const X86StateLimits *l)
 {
     const struct kvm_segment *cs = &s->sregs.cs;
     uint8_t cpl = s->sregs.ss.dpl;
@@ -234,28 +234,28 @@ static bool cs_dpl(const X86KVMState *s, const X86SwitchLimits *l)
     }
 }
 
-static bool ss_dpl(const X86KVMState *s, const X86SwitchLimits *l)
+static bool ss_dpl(const X86KVMState *s, const X86StateLimits *l)
 {
     return !is_v86(s) && s->sregs.ss.dpl != 0 &&
            (!(s->sregs.cr0 & CR0_PE) || type_of(&s->sregs.cs) == 3);
 }
 
-static bool cs_l_needs_long_mode(const X86KVMState *s, const X86SwitchLimits *l)
+static bool cs_l_needs_long_mode(const X86KVMState *s, const X86StateLimits *l)
 {
     return s->sregs.cs.l && !is_long_mode(s);
 }
 
-static bool cs_l_without_db(const X86KVMState *s, const X86SwitchLimits *l)
+static bool cs_l_without_db(const X86KVMState *s, const X86StateLimits *l)
 {
     return is_64bit_code(s) && s->sregs.cs.db;
 }
 
-static bool tr_usable(const X86KVMState *s, const X86SwitchLimits *l)
+static bool tr_usable(const X86KVMState *s, const X86StateLimits *l)
 {
     return !is_usable(&s->sregs.tr);
 }
 
-static bool tr_system(const X86KVMState *s, const X86SwitchLimits *l)
+static bool tr_system(const X86KVMState *s, const X86StateLimits *l)
 {
     return s->sregs.tr.s;
 }
@@ -265,40 +265,40 @@ static bool tr_system(const X86KVMState *s, const X86SwitchLimits *l)
  * "busy"; and it corrects a 16-bit TSS only at the guest's own entry to long
  * mode (kernel: enter_lmode()).
  */
-static bool tr_type(const X86KVMState *s, const X86SwitchLimits *l)
+static bool tr_type(const X86KVMState *s, const X86StateLimits *l)
 {
     uint8_t type = s->sregs.tr.type;
 
     return type != 11 && (type != 3 || is_long_mode(s));
 }
 
-static bool tr_in_gdt(const X86KVMState *s, const X86SwitchLimits *l)
+static bool tr_in_gdt(const X86KVMState *s, const X86StateLimits *l)
 {
     return s->sregs.tr.selector & 4;
 }
 
-static bool ldtr_system(const X86KVMState *s, const X86SwitchLimits *l)
+static bool ldtr_system(const X86KVMState *s, const X86StateLimits *l)
 {
     return is_usable(&s->sregs.ldt) && s->sregs.ldt.s;
 }
 
-static bool ldtr_type(const X86KVMState *s, const X86SwitchLimits *l)
+static bool ldtr_type(const X86KVMState *s, const X86StateLimits *l)
 {
     return is_usable(&s->sregs.ldt) && s->sregs.ldt.type != 2;
 }
 
-static bool ldtr_in_gdt(const X86KVMState *s, const X86SwitchLimits *l)
+static bool ldtr_in_gdt(const X86KVMState *s, const X86StateLimits *l)
 {
     return is_usable(&s->sregs.ldt) && s->sregs.ldt.selector & 4;
 }
 
 /* The limits have 16 bits in struct kvm_dtable, as they must. */
-static bool gdtr_base(const X86KVMState *s, const X86SwitchLimits *l)
+static bool gdtr_base(const X86KVMState *s, const X86StateLimits *l)
 {
     return !is_canonical(s->sregs.gdt.base, l);
 }
 
-static bool idtr_base(const X86KVMState *s, const X86SwitchLimits *l)
+static bool idtr_base(const X86KVMState *s, const X86StateLimits *l)
 {
     return !is_canonical(s->sregs.idt.base, l);
 }
@@ -308,7 +308,7 @@ static bool idtr_base(const X86KVMState *s, const X86SwitchLimits *l)
 /* Whether the guest is in virtual-8086 mode is in RFLAGS. */
 #define SEGMENTS (X86_KVM_REGS | X86_KVM_SREGS)
 
-const X86SwitchRule x86_switch_segment_rules[] = {
+const X86StateRule x86_switch_segment_rules[] = {
     { "segment-fields", VM_ENTRY, segment_fields, X86_KVM_SREGS },
     { "segment-base-upper-half", VM_ENTRY, segment_base_upper_half,
       X86_KVM_SREGS },

@@ -6,9 +6,9 @@
 #include "qemu/osdep.h"
 #include "rules-internal.h"
 
-const X86SwitchRule *x86_switch_rule(size_t i)
+const X86StateRule *x86_state_rule(size_t i)
 {
-    static const X86SwitchRule *const tables[] = {
+    static const X86StateRule *const tables[] = {
         x86_switch_control_rules,
         x86_switch_segment_rules,
         x86_switch_event_rules,
@@ -16,7 +16,7 @@ const X86SwitchRule *x86_switch_rule(size_t i)
     };
 
     for (int t = 0; t < ARRAY_SIZE(tables); t++) {
-        for (const X86SwitchRule *rule = tables[t]; rule->name; rule++) {
+        for (const X86StateRule *rule = tables[t]; rule->name; rule++) {
             if (i-- == 0) {
                 return rule;
             }
@@ -25,26 +25,26 @@ const X86SwitchRule *x86_switch_rule(size_t i)
     return NULL;
 }
 
-bool x86_switch_rule_is_broken(const X86SwitchRule *rule, const X86KVMState *s,
-                               const X86SwitchLimits *l)
+bool x86_state_rule_is_broken(const X86StateRule *rule, const X86KVMState *s,
+                              const X86StateLimits *l)
 {
     return (s->have & rule->needs) == rule->needs && rule->broken(s, l);
 }
 
-const X86SwitchRule *x86_switch_broken_rule(const X86KVMState *s,
-                                            const X86SwitchLimits *l)
+const X86StateRule *x86_state_broken_rule(const X86KVMState *s,
+                                          const X86StateLimits *l)
 {
-    const X86SwitchRule *rule;
+    const X86StateRule *rule;
 
-    for (size_t i = 0; (rule = x86_switch_rule(i)); i++) {
-        if (x86_switch_rule_is_broken(rule, s, l)) {
+    for (size_t i = 0; (rule = x86_state_rule(i)); i++) {
+        if (x86_state_rule_is_broken(rule, s, l)) {
             return rule;
         }
     }
     return NULL;
 }
 
-bool x86_switch_find_msr(const X86KVMState *s, uint32_t index, uint64_t *value)
+bool x86_state_find_msr(const X86KVMState *s, uint32_t index, uint64_t *value)
 {
     for (int i = 0; i < s->nmsrs; i++) {
         if (s->msrs[i].index == index) {

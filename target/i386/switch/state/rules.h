@@ -19,7 +19,7 @@
 #include "state.h"
 
 /* What the rules need to know of the host and of the guest's CPUID. */
-typedef struct X86SwitchLimits {
+typedef struct X86StateLimits {
     uint8_t phys_bits;          /* physical-address width of the guest */
     uint8_t linear_bits;        /* linear-address width of the CPU: 48 or 57 */
     bool lam;                   /* CR3 may have its LAM bits, 62:61 */
@@ -33,27 +33,27 @@ typedef struct X86SwitchLimits {
     uint64_t efer_reserved;
     uint64_t xcr0_reserved;     /* never x87 and SSE */
     uint32_t mxcsr_reserved;
-} X86SwitchLimits;
+} X86StateLimits;
 
-typedef struct X86SwitchRule {
+typedef struct X86StateRule {
     const char *name;
     const char *manual;         /* where it is written */
     /* Only for a state that has what the rule needs. */
-    bool (*broken)(const X86KVMState *s, const X86SwitchLimits *l);
+    bool (*broken)(const X86KVMState *s, const X86StateLimits *l);
     unsigned needs;             /* bits of X86KVMState.have */
     /* In TCG a vCPU that runs on leaves a state that breaks the rule. */
     bool passes;
-} X86SwitchRule;
+} X86StateRule;
 
 /* The rule number @i, from 0; NULL after the last. */
-const X86SwitchRule *x86_switch_rule(size_t i);
+const X86StateRule *x86_state_rule(size_t i);
 
 /* False if @s does not have what @rule needs. */
-bool x86_switch_rule_is_broken(const X86SwitchRule *rule, const X86KVMState *s,
-                               const X86SwitchLimits *l);
+bool x86_state_rule_is_broken(const X86StateRule *rule, const X86KVMState *s,
+                              const X86StateLimits *l);
 
 /* The first rule that @s breaks, or NULL. */
-const X86SwitchRule *x86_switch_broken_rule(const X86KVMState *s,
-                                            const X86SwitchLimits *l);
+const X86StateRule *x86_state_broken_rule(const X86KVMState *s,
+                                          const X86StateLimits *l);
 
 #endif

@@ -15,7 +15,7 @@
  * the host's count.  AMD's differ for PKRU: after a switch a guest would
  * restore it from the wrong place of an area that it saved before (hazard D4).
  */
-static bool x86_switch_same_xsave_offset(int component, size_t tcg_offset)
+static bool x86_tcg_same_xsave_offset(int component, size_t tcg_offset)
 {
     uint32_t eax, ebx, ecx, edx;
 
@@ -23,7 +23,7 @@ static bool x86_switch_same_xsave_offset(int component, size_t tcg_offset)
     return eax == 0 || ebx == tcg_offset;
 }
 
-uint64_t x86_switch_feature_mask(FeatureWord w, uint64_t tcg_features)
+uint64_t x86_tcg_feature_mask(FeatureWord w, uint64_t tcg_features)
 {
     switch (w) {
     case FEAT_1_EDX:
@@ -36,8 +36,8 @@ uint64_t x86_switch_feature_mask(FeatureWord w, uint64_t tcg_features)
     case FEAT_SVM:
         return 0;
     case FEAT_7_0_ECX:
-        return x86_switch_same_xsave_offset(XSTATE_PKRU_BIT,
-                                            offsetof(X86XSaveArea, pkru_state))
+        return x86_tcg_same_xsave_offset(XSTATE_PKRU_BIT,
+                                         offsetof(X86XSaveArea, pkru_state))
                ? tcg_features
                : tcg_features & ~(uint64_t)CPUID_7_0_ECX_PKU;
     case FEAT_7_0_EBX:

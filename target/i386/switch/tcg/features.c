@@ -11,9 +11,10 @@
 #include "cpu-internal.h"
 #include "hw/i386/x86.h"
 #include "system/kvm.h"
+#include "switch/tcg/tcg.h"
 #include "switch/x86-switch.h"
 
-bool x86_switch_check_features(X86CPU *cpu, Error **errp)
+bool x86_tcg_check_features(X86CPU *cpu, Error **errp)
 {
     CPUX86State *env = &cpu->env;
     uint64_t missing;
@@ -83,7 +84,7 @@ x86_switch_find_cpuid(struct kvm_cpuid2 *table, uint32_t leaf,
 }
 
 /* Size of the XSAVE area in the standard format for the components @mask. */
-static uint32_t x86_switch_xsave_size(uint64_t mask)
+static uint32_t x86_tcg_xsave_size(uint64_t mask)
 {
     uint32_t size = sizeof(X86LegacyXSaveArea) + sizeof(X86XSaveHeader);
 
@@ -98,8 +99,8 @@ static uint32_t x86_switch_xsave_size(uint64_t mask)
 }
 
 /* Append the names of feature word @w's @bits to @names. */
-static void x86_switch_name_features(GString *names, FeatureWord w,
-                                     uint64_t bits)
+static void x86_tcg_name_features(GString *names, FeatureWord w,
+                                  uint64_t bits)
 {
     static const char *const registers[] = {
         [R_EAX] = "EAX", [R_EBX] = "EBX", [R_ECX] = "ECX", [R_EDX] = "EDX",
@@ -140,39 +141,39 @@ static const struct {
 };
 
 /* Append features that the vCPU's registers show in use and its model lacks. */
-static void x86_switch_name_used_features(CPUX86State *env, GString *names)
+static void x86_tcg_name_used_features(CPUX86State *env, GString *names)
 {
     for (int i = 0; i < ARRAY_SIZE(x86_switch_cr4_features); i++) {
         FeatureWord w = x86_switch_cr4_features[i].word;
 
         if (env->cr[4] & x86_switch_cr4_features[i].cr4) {
-            x86_switch_name_features(names, w,
-                                     x86_switch_cr4_features[i].feature &
-                                     ~env->features[w]);
+            x86_tcg_name_features(names, w,
+                                  x86_switch_cr4_features[i].feature &
+                                  ~env->features[w]);
         }
     }
     for (int i = XSTATE_YMM_BIT; i < XSAVE_STATE_AREA_COUNT; i++) {
         const ExtSaveArea *esa = &x86_ext_save_areas[i];
 
         if ((env->xcr0 >> i) & 1) {
-            x86_switch_name_features(names, esa->feature,
-                                     esa->bits & ~env->features[esa->feature]);
+            x86_tcg_name_features(names, esa->feature,
+                                  esa->bits & ~env->features[esa->feature]);
         }
     }
     /* KVM shows a deadline only while the LAPIC's timer is in that mode. */
     if (env->tsc_deadline) {
-        x86_switch_name_features(names, FEAT_1_ECX,
-                                 CPUID_EXT_TSC_DEADLINE_TIMER &
-                                 ~env->features[FEAT_1_ECX]);
+        x86_tcg_name_features(names, FEAT_1_ECX,
+                              CPUID_EXT_TSC_DEADLINE_TIMER &
+                              ~env->features[FEAT_1_ECX]);
     }
 }
 
-bool x86_switch_check_used_features(CPUState *cs, Error **errp)
+bool x86_tcg_check_used_features(CPUState *cs, Error **errp)
 {
     CPUX86State *env = cpu_env(cs);
     g_autoptr(GString) names = g_string_new(NULL);
 
-    x86_switch_name_used_features(env, names);
+    x86_tcg_name_used_features(env, names);
     if (!names->len && !(env->cr[4] & cr4_reserved_bits(env))) {
         return true;
     }
@@ -183,7 +184,7 @@ bool x86_switch_check_used_features(CPUState *cs, Error **errp)
     return false;
 }
 
-static uint32_t *x86_switch_cpuid_register(struct kvm_cpuid_entry2 *e, int reg)
+static uint32_t *x86_tcg_cpuid_register(struct kvm_cpuid_entry2 *e, int reg)
 {
     switch (reg) {
     case R_EAX:
@@ -203,8 +204,8 @@ static uint32_t *x86_switch_cpuid_register(struct kvm_cpuid_entry2 *e, int reg)
  * Have leaves 7 and 0xd describe only subleaves and XSAVE components of the
  * features in @env.
  */
-static void x86_switch_hide_subleaves(CPUX86State *env,
-                                      struct kvm_cpuid2 *table)
+static void x86_tcg_hide_subleaves(CPUX86State *env,
+                                   struct kvm_cpuid2 *table)
 {
     uint64_t xcr0 = (uint64_t)env->features[FEAT_XSAVE_XCR0_HI] << 32 |
                     env->features[FEAT_XSAVE_XCR0_LO];
@@ -217,7 +218,7 @@ static void x86_switch_hide_subleaves(CPUX86State *env,
         if (e->function == 7 && e->index == 0) {
             e->eax = MIN(e->eax, env->cpuid_level_func7);
         } else if (e->function == 0xd && e->index == 0) {
-            e->ecx = xcr0 ? x86_switch_xsave_size(xcr0) : 0;
+            e->ecx = xcr0 ? x86_tcg_xsave_size(xcr0) : 0;
         } else if (e->function == 0xd && e->index > 1 && e->index < 64 &&
                    !((xcr0 | xss) >> e->index & 1)) {
             e->eax = e->ebx = e->ecx = e->edx = 0;
@@ -230,8 +231,8 @@ static void x86_switch_hide_subleaves(CPUX86State *env,
  * would not execute them.  A paravirtual KVM may show its host's features,
  * whatever QEMU has given it (hazard D2).
  */
-static void x86_switch_hide_features(CPUX86State *env,
-                                     struct kvm_cpuid2 *table)
+static void x86_tcg_hide_features(CPUX86State *env,
+                                  struct kvm_cpuid2 *table)
 {
     g_autoptr(GString) names = g_string_new(NULL);
 
@@ -245,13 +246,13 @@ static void x86_switch_hide_features(CPUX86State *env,
         }
         e = x86_switch_find_cpuid(table, wi->cpuid.eax, wi->cpuid.ecx);
         if (e) {
-            reg = x86_switch_cpuid_register(e, wi->cpuid.reg);
-            x86_switch_name_features(names, w, *reg & ~env->features[w]);
+            reg = x86_tcg_cpuid_register(e, wi->cpuid.reg);
+            x86_tcg_name_features(names, w, *reg & ~env->features[w]);
             *reg &= env->features[w];
         }
     }
     if (names->len) {
-        x86_switch_hide_subleaves(env, table);
+        x86_tcg_hide_subleaves(env, table);
         warn_report_once("KVM shows the guest CPU features that its CPU model"
                          " does not have, and TCG hides them: %s. A guest"
                          " that uses them under KVM must not be switched",
@@ -259,7 +260,7 @@ static void x86_switch_hide_features(CPUX86State *env,
     }
 }
 
-void x86_switch_init_cpuid(CPUState *cs, X86SwitchCPU *sc)
+void x86_tcg_init_cpuid(CPUState *cs, X86SwitchCPU *sc)
 {
     const int max = 256;
 
@@ -275,7 +276,7 @@ void x86_switch_init_cpuid(CPUState *cs, X86SwitchCPU *sc)
         g_clear_pointer(&sc->cpuid, g_free);
         return;
     }
-    x86_switch_hide_features(cpu_env(cs), sc->cpuid);
+    x86_tcg_hide_features(cpu_env(cs), sc->cpuid);
 }
 
 static bool is_hygon(CPUX86State *env)
@@ -313,7 +314,7 @@ x86_switch_out_of_range(CPUX86State *env, struct kvm_cpuid2 *table,
     return x86_switch_find_cpuid(table, basic->eax, subleaf);
 }
 
-static uint32_t x86_switch_mirror(uint32_t reg, uint32_t bit, bool on)
+static uint32_t x86_tcg_mirror(uint32_t reg, uint32_t bit, bool on)
 {
     return on ? reg | bit : reg & ~bit;
 }
@@ -322,9 +323,9 @@ static uint32_t x86_switch_mirror(uint32_t reg, uint32_t bit, bool on)
  * In these leaves a level that does not exist still shows its number and the
  * x2APIC ID (SDM vol. 2, CPUID; kernel: kvm_cpuid()).
  */
-static void x86_switch_cpuid_topology(struct kvm_cpuid2 *table,
-                                      uint32_t leaf, uint32_t subleaf,
-                                      uint32_t *ecx, uint32_t *edx)
+static void x86_tcg_cpuid_topology(struct kvm_cpuid2 *table,
+                                   uint32_t leaf, uint32_t subleaf,
+                                   uint32_t *ecx, uint32_t *edx)
 {
     const struct kvm_cpuid_entry2 *e;
 
@@ -338,9 +339,9 @@ static void x86_switch_cpuid_topology(struct kvm_cpuid2 *table,
     }
 }
 
-bool x86_switch_cpuid(CPUX86State *env, uint32_t leaf, uint32_t subleaf,
-                      uint32_t *eax, uint32_t *ebx,
-                      uint32_t *ecx, uint32_t *edx)
+bool x86_tcg_cpuid(CPUX86State *env, uint32_t leaf, uint32_t subleaf,
+                   uint32_t *eax, uint32_t *ebx,
+                   uint32_t *ecx, uint32_t *edx)
 {
     X86SwitchCPU *sc = x86_switch_cpu(env_cpu(env));
     const struct kvm_cpuid_entry2 *e;
@@ -358,27 +359,27 @@ bool x86_switch_cpuid(CPUX86State *env, uint32_t leaf, uint32_t subleaf,
     *ecx = e ? e->ecx : 0;
     *edx = e ? e->edx : 0;
     if (!e) {
-        x86_switch_cpuid_topology(sc->cpuid, leaf, subleaf, ecx, edx);
+        x86_tcg_cpuid_topology(sc->cpuid, leaf, subleaf, ecx, edx);
         return true;
     }
 
     /* Kernel: kvm_update_cpuid_runtime(). */
     switch (e->function) {
     case 1:
-        *ecx = x86_switch_mirror(*ecx, CPUID_EXT_OSXSAVE,
-                                 env->cr[4] & CR4_OSXSAVE_MASK);
-        *edx = x86_switch_mirror(*edx, CPUID_APIC,
-                                 apic->apicbase & MSR_IA32_APICBASE_ENABLE);
+        *ecx = x86_tcg_mirror(*ecx, CPUID_EXT_OSXSAVE,
+                              env->cr[4] & CR4_OSXSAVE_MASK);
+        *edx = x86_tcg_mirror(*edx, CPUID_APIC,
+                              apic->apicbase & MSR_IA32_APICBASE_ENABLE);
         break;
     case 7:
         if (e->index == 0) {
-            *ecx = x86_switch_mirror(*ecx, CPUID_7_0_ECX_OSPKE,
-                                     env->cr[4] & CR4_PKE_MASK);
+            *ecx = x86_tcg_mirror(*ecx, CPUID_7_0_ECX_OSPKE,
+                                  env->cr[4] & CR4_PKE_MASK);
         }
         break;
     case 0xd:
         if (e->index == 0) {
-            *ebx = x86_switch_xsave_size(env->xcr0);
+            *ebx = x86_tcg_xsave_size(env->xcr0);
         }
         break;
     }

@@ -61,7 +61,7 @@ static bool accepts_cr4(CPUX86State *env, target_ulong new)
     return !(env->efer & MSR_EFER_LMA) || new & CR4_PAE_MASK;
 }
 
-bool x86_switch_accepts_cr(CPUX86State *env, int reg, target_ulong *value)
+bool x86_tcg_accepts_cr(CPUX86State *env, int reg, target_ulong *value)
 {
     if (switch_omits(SWITCH_FIXUP_GUEST_VALUES)) {
         return true;
@@ -143,7 +143,7 @@ static bool accepts_tsc_aux(CPUX86State *env, uint64_t *value)
     return !(*value >> 32);
 }
 
-bool x86_switch_accepts_msr(CPUX86State *env, uint32_t msr, uint64_t *value)
+bool x86_tcg_accepts_msr(CPUX86State *env, uint32_t msr, uint64_t *value)
 {
     if (switch_omits(SWITCH_FIXUP_GUEST_VALUES)) {
         return true;

@@ -1,0 +1,129 @@
+/*
+ * What moves into and out of KVM
+ *
+ * Unless a comment says otherwise: main loop, BQL held, all vCPUs paused.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#ifndef TARGET_I386_SWITCH_KVM_KVM_H
+#define TARGET_I386_SWITCH_KVM_KVM_H
+
+#include "switch/x86-switch.h"
+
+/*
+ * export.c: whether the PDPTEs in memory at @cr3 are other ones than the
+ * four that the vCPU has loaded, @held: TCG would use memory's (hazard C11)
+ */
+bool x86_kvm_pdptes_differ(CPUState *cs, uint64_t cr3,
+                           const uint64_t *held);
+
+/* lapic.c */
+
+/* Called by the vCPU's thread once, before the guest runs */
+bool x86_kvm_init_lapic(CPUState *cs, X86SwitchCPU *sc, Error **errp);
+/*
+ * Have IRR show all ticks of the LAPIC's timer up to the state that @page
+ * returns.  Comes before anything else is read of the vCPU.  Drops the BQL for
+ * a moment.  Returns 0 or a negative errno.
+ */
+int x86_kvm_settle_lapic_timer(CPUState *cs, X86SwitchCPU *sc,
+                               struct kvm_lapic_state *page);
+/*
+ * Then: read the LAPIC's current count, which QEMU's own reading leaves out.
+ * Returns 0 or a negative errno.
+ */
+int x86_kvm_export_lapic(X86CPU *cpu, X86SwitchCPU *sc);
+void x86_kvm_lapic_to_tcg(X86CPU *cpu, X86SwitchCPU *sc);
+/* Returns 0 or a negative errno. */
+int x86_kvm_import_lapic(X86CPU *cpu);
+
+/* settle.c */
+
+/*
+ * Have KVM put a tick of the LAPIC's timer that it keeps into IRR; the vCPU
+ * executes no instruction.  @was_runnable: something has woken the vCPU.  Drops
+ * the BQL for a moment.  Returns 0 or a negative errno.
+ */
+int x86_kvm_take_lapic_timer(CPUState *cs, bool *was_runnable);
+/*
+ * Where KVM has the TSC stand still while the vCPU is not in the guest: have
+ * KVM set it forward as at the vCPU's next entry, and return the offset then.
+ * Nothing else of the vCPU changes.  Drops the BQL for a moment.  Returns 0 or
+ * a negative errno.
+ */
+int x86_kvm_catch_up_tsc(CPUState *cs, int64_t *offset);
+
+/* msrs.c */
+
+/* Have @s name MSR @index, if it can be read and is not there yet. */
+void x86_kvm_add_msr(CPUState *cs, X86KVMState *s, uint32_t index);
+/* Have @s name all MSRs that this KVM lists.  0 or a negative errno. */
+int x86_kvm_add_listed_msrs(CPUState *cs, X86KVMState *s);
+/* Called by the vCPU's thread once, before the guest runs */
+bool x86_kvm_init_msrs(CPUState *cs, X86SwitchCPU *sc, Error **errp);
+/* QEMU has read the MSRs in @taken into CPUX86State. */
+void x86_kvm_took_msrs(X86SwitchCPU *sc, const struct kvm_msrs *taken);
+/* Whether QEMU reads MSR @index at an export, and so puts it at an import. */
+bool x86_kvm_takes_msr(CPUState *cs, uint32_t index);
+/* Before the first vCPU: have KVM make vCPUs without a PMU, as TCG has none. */
+bool x86_kvm_init_pmu(Error **errp);
+/* Have a machine reset restore the MSRs that QEMU does not take. */
+void x86_kvm_init_reset_msrs(void);
+/* At an export: refuse if the guest has set an MSR that QEMU does not take. */
+bool x86_kvm_check_msrs(CPUState *cs, X86SwitchCPU *sc, Error **errp);
+
+/* read-back.c */
+void x86_kvm_forget_puts(X86SwitchCPU *sc);
+/* Refuse a KVM that doesn't hold what it was given. */
+bool x86_kvm_read_back(CPUState *cs, Error **errp);
+
+/* rules-check.c: refuse what hardware would refuse to run */
+SwitchResult x86_kvm_check_rules(CPUState *cs, Error **errp);
+
+/* import.c */
+
+/*
+ * In TCG: take a pending INIT or SIPI, which has no place in KVM, and give all
+ * vCPUs the VM's wall-clock MSR.
+ */
+void x86_kvm_settle_tcg(void);
+
+/* Have a state that was loaded into KVM put right when the machine starts. */
+void x86_kvm_init_load_kvm(void);
+
+/* tsc.c */
+
+/*
+ * Read the offset out of KVM, or put it in, with one reading of @host for all
+ * vCPUs.  0 or a negative errno.
+ */
+int x86_kvm_export_tsc(CPUState *cs, X86SwitchCPU *sc);
+int x86_kvm_import_tsc(CPUState *cs, X86SwitchCPU *sc,
+                       const X86HostTSC *host);
+/* The TSC in @host to which the vCPU's offset is added. */
+int64_t x86_kvm_tsc_base_at(const X86SwitchCPU *sc, const X86HostTSC *host);
+/* Read KVM's offset as it is. */
+int x86_kvm_get_tsc_offset(CPUState *cs, int64_t *offset);
+/*
+ * Whether KVM changes the offset by itself, as it does whenever it loads a
+ * vCPU on a host whose TSC is not stable (hazard C13).
+ */
+bool x86_kvm_tsc_offset_moves(CPUState *cs);
+void x86_kvm_init_tsc_load(void);
+/* For selftest/poison.c: give KVM a wrong offset.  0 or a negative errno. */
+int x86_kvm_poison_tsc(CPUState *cs);
+/* The TSC in KVM is about to be set by something else than a switch. */
+void x86_kvm_forget_tsc(void);
+/* The same, and it is a load into KVM. */
+void x86_kvm_tsc_load_begins(void);
+/* Comes before the TSC is used: a load may have brought another one. */
+void x86_kvm_use_loaded_tsc(void);
+/* At realize: refuse a frequency that is not the host's. */
+bool x86_kvm_check_tsc_khz(const CPUX86State *env, Error **errp);
+/* Refuse a vCPU whose TSC KVM scales. */
+bool x86_kvm_check_tsc(CPUState *cs, Error **errp);
+/* The rate of the host's TSC, in kHz; constant. */
+uint32_t x86_kvm_tsc_khz(void);
+bool x86_kvm_init_tsc(CPUState *cs, X86SwitchCPU *sc, Error **errp);
+
+#endif

@@ -1,0 +1,24 @@
+/*
+ * What the guest sees of its CPU in TCG
+ *
+ * Unless a comment says otherwise: main loop, BQL held, all vCPUs paused.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#ifndef TARGET_I386_SWITCH_TCG_TCG_H
+#define TARGET_I386_SWITCH_TCG_TCG_H
+
+#include "switch/x86-switch.h"
+
+/* features.c: called by the vCPU's thread once */
+void x86_tcg_init_cpuid(CPUState *cs, X86SwitchCPU *sc);
+/* At realize: refuse features asked for by name that KVM or TCG lacks. */
+bool x86_tcg_check_features(X86CPU *cpu, Error **errp);
+/*
+ * At a switch: refuse a guest whose registers show that it uses features that
+ * its CPU model lacks.  It may under a KVM that shows its host's features, and
+ * TCG does not have them (hazard D2).
+ */
+bool x86_tcg_check_used_features(CPUState *cs, Error **errp);
+
+#endif
