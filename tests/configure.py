@@ -45,7 +45,7 @@ class Clone:
         os.makedirs(self.programs)
         for name in ("configure", "vas"):
             self.write(name, open(os.path.join(paths.TOP, name), encoding="utf-8").read(), 0o755)
-        os.symlink(os.path.join(paths.TOP, "tools"), os.path.join(self.top, "tools"))
+        os.symlink(os.path.join(paths.TOP, "scripts"), os.path.join(self.top, "scripts"))
         self.write("patches/series", "hook.patch\n")
         self.write("patches/hook.patch", PATCH.format("zwei"))
         self.write("hw/ours.c", "ours\n")

@@ -31,7 +31,7 @@ EXCUSED = [
     ("tests/qtest/", "Use g_assert or g_assert_not_reached"),
     ("tests/guest/", "architecture specific defines should be avoided"),
     # Linked with nothing of QEMU.
-    ("image/load/", "consider using qemu_"),
+    ("scripts/image/load/", "consider using qemu_"),
 ]
 
 # Strings and character constants, which may look like comments, and comments.
@@ -44,7 +44,7 @@ CITATION = re.compile(r"\b(?:hazards?|see|also|and|to|docs|rst)\b|[\W_]", re.I)
 def other_files():
     """What is not for QEMU: the payloads, the guest's load, the rig's agent."""
     return [os.path.relpath(os.path.join(path, name), paths.TOP)
-            for folder in ("tests/guest", "image", "rig")
+            for folder in ("tests/guest", "scripts/image", "scripts/rig")
             for path, _, names in os.walk(os.path.join(paths.TOP, folder)) for name in names]
 
 

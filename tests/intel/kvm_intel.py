@@ -7,22 +7,20 @@ rig, as its boot takes longer than most.  A step that fails is no reason to leav
 
 import argparse
 import os
-import sys
 import time
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../rig"))
-
-from rigtest import a_host, say, seconds  # noqa: E402
-import payloads  # noqa: E402
-from vas import hostile, oracle  # noqa: E402
-from vas.faults import faults  # noqa: E402
-from vas.rig import RigError, kind  # noqa: E402
-from vas.screen import screen  # noqa: E402
-from vas.served import served  # noqa: E402
-from vas.soak import FAILURES, soak  # noqa: E402
-from vas.testing import (LONG, Failure, Payload, Skip, expect_equal, run_test,  # noqa: E402
+from lib import hostile
+from lib.faults import faults
+from lib.rigtest import a_host, say, seconds
+from lib.screen import screen
+from lib.served import served
+from lib.ways import all_ways, four_ways
+from rig import payloads
+from vas import oracle
+from vas.rig import RigError, kind
+from vas.soak import FAILURES, soak
+from vas.testing import (LONG, Failure, Payload, Skip, expect_equal, run_test,
                          switch_must_wait)
-from vas.ways import all_ways, four_ways  # noqa: E402
 
 # Payloads that run only if --only names them.  control64 needs protection keys.  A Haswell has none.  On
 # newer processors Bochs does not apply them at CPL0 (SDM vol. 3A, 4.6.2): it fails under KVM alone, too.

@@ -9,7 +9,7 @@ import socket
 import tempfile
 import time
 
-from vas.hostile import hostile_guest, write
+from lib.hostile import hostile_guest, write
 from vas.testing import Failure, Payload, expect_equal, gdb_command, left_out, main, need_kvm
 
 # Far above what the payload tolerates of a stop, and above what a stop takes on a busy machine.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Several clients of one machine's monitors at once: see vas.concurrency."""
 
-from vas.concurrency import concurrency
+from lib.concurrency import concurrency
 from vas.testing import main
 
 main({"snapshots": lambda: concurrency(1, True), "migration": lambda: concurrency(1, False),

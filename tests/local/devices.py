@@ -3,10 +3,10 @@
 
 import itertools
 
-from switchable import SWITCH, switchable
+from lib.screen import screen
+from lib.served import served
+from lib.switchable import SWITCH, switchable
 from vas.host import LocalHost
-from vas.screen import screen
-from vas.served import served
 from vas.testing import Payload, expect_equal, expect_error, left_out, main, need_kvm
 
 

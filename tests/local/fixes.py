@@ -11,12 +11,12 @@ import socket
 import tempfile
 import time
 
-from vas.faults import fail_each_ioctl
-from vas.hostile import GP, restore, write
+from lib.faults import fail_each_ioctl
+from lib.hostile import GP, restore, write
+from lib.ways import ENDED
 from vas.machine import Machine, MachineError, QMPError
 from vas.testing import (Failure, Payload, expect_equal, expect_error, gdb_command, main, need_kvm,
                          wait_until)
-from vas.ways import ENDED
 
 
 def tcg_busy_tss():

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Values that hardware or KVM refuses, in a guest's registers: see vas.hostile."""
 
-from vas import hostile
+from lib import hostile
 from vas.testing import main
 
 main({"registers": hostile.registers, "refusals": hostile.refusals, "fuzz": hostile.fuzz,

@@ -6,7 +6,7 @@ import os
 import tempfile
 import time
 
-from switchable import SWITCH, expect_untouched, switchable
+from lib.switchable import SWITCH, expect_untouched, switchable
 from vas.machine import Machine, QMPError
 from vas.testing import (Failure, Skip, expect_equal, expect_error, main, make_qcow2, need_kvm,
                          payload_arguments)

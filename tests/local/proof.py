@@ -5,8 +5,8 @@ What a switch must not change, and what happens when KVM fails in the middle of 
 
 import re
 
+from lib.faults import faults
 from vas import oracle
-from vas.faults import faults
 from vas.machine import QMPError
 from vas.testing import LONG, Failure, Payload, expect_equal, main, need_kvm
 

@@ -6,10 +6,10 @@ Thousands of switches in a row, with the payload's verdict after each.
 import random
 import time
 
+from lib.ways import switch_at_random
 from vas.machine import Machine
 from vas.soak import SEED, report, soak
 from vas.testing import LONG, Failure, Payload, expect_equal, main, need_kvm
-from vas.ways import switch_at_random
 
 
 def soak64():

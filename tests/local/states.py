@@ -11,7 +11,7 @@ import socket
 import tempfile
 import threading
 
-from switchable import SWITCH, expect_untouched, switchable
+from lib.switchable import SWITCH, expect_untouched, switchable
 from vas import kvmprobe, paths
 from vas.machine import Machine, MachineError
 from vas.testing import (PLAIN_KVM, Failure, Payload, Skip, expect_equal, expect_error,

@@ -10,7 +10,7 @@ import socket
 import tempfile
 import time
 
-from switchable import SWITCH, switchable
+from lib.switchable import SWITCH, switchable
 from vas.testing import (Failure, Payload, at_monitor, expect_equal, main, need_kvm,
                          switch_must_wait, wait_until)
 

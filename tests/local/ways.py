@@ -3,8 +3,8 @@
 The payloads of tests/guest/payloads.list on this machine: as many of the four ways as its KVM can.
 """
 
+from lib.ways import all_ways, four_ways, kvm_runs
 from vas.testing import Skip, main, need_kvm
-from vas.ways import all_ways, four_ways, kvm_runs
 
 
 def local(way):

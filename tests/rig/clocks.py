@@ -14,9 +14,9 @@ to watch it (GRUB's entry w).
 import re
 import time
 
-from rigtest import (Failure, Guest, LAST_SECONDS, Machine, Skip, Switcher, a_host, arguments,
-                     check_log, check_resets, check_verdict, run_test, image, machine_arguments,
-                     mistaken_tsc, pace, say, seconds)
+from lib.rigtest import (Failure, Guest, LAST_SECONDS, Machine, Skip, Switcher, a_host, arguments,
+                         check_log, check_resets, check_verdict, run_test, image, machine_arguments,
+                         mistaken_tsc, pace, say, seconds)
 from vas.debian import disk_arguments
 from vas.testing import LONG
 

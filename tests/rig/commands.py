@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 
-from rigtest import seconds
+from lib.rigtest import seconds
 from vas.patience import patiently
 from vas.testing import LONG, Failure, expect_equal, run_command, run_test
 

@@ -9,8 +9,8 @@ import os
 import tempfile
 import time
 
-from rigtest import a_host, seconds
-from vas.concurrency import concurrency
+from lib.concurrency import concurrency
+from lib.rigtest import a_host, seconds
 from vas.testing import LONG, Payload, expect_equal, make_qcow2, run_test
 
 

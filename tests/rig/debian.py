@@ -8,9 +8,9 @@ under load, idle, across a reboot, and while it shuts down.
 
 import time
 
-from rigtest import (BiosConsole, Failure, Guest, LAST_SECONDS, Machine, RoundTrips, Switcher,
-                     a_host, arguments, check_log, check_verdict, run_test, image,
-                     machine_arguments, pace, say, seconds)
+from lib.rigtest import (BiosConsole, Failure, Guest, LAST_SECONDS, Machine, RoundTrips, Switcher,
+                         a_host, arguments, check_log, check_verdict, run_test, image,
+                         machine_arguments, pace, say, seconds)
 from vas.debian import disk_arguments
 
 

@@ -13,9 +13,9 @@ import time
 
 from pathlib import Path
 
-from rigtest import (Failure, Guest, LAST_SECONDS, Machine, Switcher, a_host, arguments,
-                     check_log, check_resets, check_verdict, run_test, image, machine_arguments,
-                     pace, say, seconds)
+from lib.rigtest import (Failure, Guest, LAST_SECONDS, Machine, Switcher, a_host, arguments,
+                         check_log, check_resets, check_verdict, run_test, image, machine_arguments,
+                         pace, say, seconds)
 from vas.testing import wait_until
 
 DISK_BYTES = 1 << 20            # what vas-load --block writes to

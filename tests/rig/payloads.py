@@ -6,16 +6,17 @@ the local /dev/kvm has no paging outside long mode.  Counts are low: TCG is slow
 
 import argparse
 
-from rigtest import a_host, seconds
-from vas import hostile, oracle
-from vas.faults import faults
+from lib import hostile
+from lib.faults import faults
+from lib.rigtest import a_host, seconds
+from lib.screen import screen
+from lib.ways import PORT, all_ways
+from vas import oracle
 from vas.machine import MachineError
 from vas.patience import patiently
-from vas.screen import screen
 from vas.soak import soak
 from vas.testing import (LONG, Failure, Payload, at_monitor, expect_equal, left_out, run_test,
                          switch_must_wait, wait_until)
-from vas.ways import PORT, all_ways
 
 # payload: switches
 COUNTS = {"pae32": 200, "cross32": 20, "idle16": 200, "soak16": 60, "soak64": 60}

@@ -7,8 +7,8 @@ loaded is not to take effect at a switch.
 
 import argparse
 
-from rigtest import a_host, seconds
-from vas import ways
+from lib import ways
+from lib.rigtest import a_host, seconds
 from vas.rig import kind
 from vas.soak import soak
 from vas.testing import Payload, expect_equal, run_test, switch_must_wait

@@ -11,7 +11,7 @@ import argparse
 import os
 import time
 
-from rigtest import mistaken_tsc, say, seconds
+from lib.rigtest import mistaken_tsc, say, seconds
 from vas.machine import MachineError
 from vas.rig import RigHost, boot_rig
 from vas.soak import soak

@@ -5,9 +5,9 @@ The payloads of tests/guest/payloads.list in all four ways, under a real KVM.
 
 import argparse
 
-from rigtest import a_host, seconds
+from lib.rigtest import a_host, seconds
+from lib.ways import all_ways, four_ways
 from vas.testing import run_test
-from vas.ways import all_ways, four_ways
 
 
 def names(text):

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from vas import debs
 
-RECIPE = Path(__file__).resolve().parents[2] / "image"
+RECIPE = Path(__file__).resolve().parents[1] / "image"
 GRUB = Path("/usr/lib/grub/i386-pc")
 SECTOR = 512
 FIRST_SECTOR = 2048              # 1 MiB: room for GRUB between MBR and partition
@@ -82,7 +82,7 @@ def check_tools():
     for tool in ("mmdebstrap", "arch-test", "mke2fs", "grub-mkimage",
                  "i686-linux-gnu-gcc"):
         if not shutil.which(tool, path=os.environ.get("PATH", "") + ":/sbin:/usr/sbin"):
-            raise ImageError(f"{tool} is missing (packages: tools/packages/image.list)")
+            raise ImageError(f"{tool} is missing (packages: scripts/packages/image.list)")
     if subprocess.run(["arch-test", "i386"], check=False, capture_output=True).returncode:
         raise ImageError("this machine's kernel can't run i386 binaries "
                          "(CONFIG_IA32_EMULATION), which setting up an i386 Debian needs")
@@ -92,7 +92,7 @@ def build_load(target, log):
     """Compile the self-checking load, static, for any i686 with SSE2."""
     sources = sorted((RECIPE / "load").glob("*.c"))
     run(["i686-linux-gnu-gcc", *LOAD_FLAGS, "-o", target, *sources, "-lm"], log,
-        "compiling image/load")
+        "compiling scripts/image/load")
 
 
 def build_tree(tree, scratch, log):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from vas import debs
 
-RIG = Path(__file__).resolve().parents[2] / "rig"
+RIG = Path(__file__).resolve().parents[1] / "rig"
 FIRMWARE = ("/usr/share/qemu", "/usr/share/seabios", "/usr/lib/ipxe/qemu")
 
 
@@ -156,7 +156,7 @@ class Tree:
                    RIG / "agent.c"]
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         if done.returncode:
-            raise RigError("compiling rig/agent.c failed: " +
+            raise RigError("compiling scripts/rig/agent.c failed: " +
                            (done.stderr.strip().splitlines() or ["gcc"])[0])
 
     def add(self, path):

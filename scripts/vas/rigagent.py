@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
-The rig seen from here, through its agent (rig/agent.c): programs in it, their sockets, and RigHost,
+The rig seen from here, through its agent (scripts/rig/agent.c): programs in it, their sockets, and RigHost,
 which lets a Machine (machine.py) start its QEMU in there.
 """
 

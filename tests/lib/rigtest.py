@@ -10,19 +10,16 @@ import contextlib
 import itertools
 import os
 import re
-import sys
 import threading
 import time
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../tools"))
-
-from vas import image, kvmprobe  # noqa: E402
-from vas.check import LONG_TIMES  # noqa: E402
-from vas.debian import Guest  # noqa: E402
-from vas.host import LocalHost  # noqa: E402
-from vas.machine import Console, Machine, MachineError, QMPError, QMPLost  # noqa: E402
-from vas.rig import RigHost, boot_rig  # noqa: E402
-from vas.testing import LONG, Failure, Skip, run_test  # noqa: E402
+from vas import image, kvmprobe
+from vas.check import LONG_TIMES
+from vas.debian import Guest
+from vas.host import LocalHost
+from vas.machine import Console, Machine, MachineError, QMPError, QMPLost
+from vas.rig import RigHost, boot_rig
+from vas.testing import LONG, Failure, Skip, run_test
 
 START = time.monotonic()
 # How much before the rig a machine in it ends, so that it can be looked into.

@@ -31,7 +31,7 @@ FLAGS = ("--with-nogui --enable-cpu-level=6 --enable-x86-64 --enable-vmx=2 --ena
 ONE_CPU, MORE_CPUS = "--enable-handlers-chaining", "--enable-smp"
 COMPILER_FLAGS = "-O3 -fno-plt"
 # What its VMX and SVM get wrong, mended.
-PATCHES = sorted((Path(__file__).resolve().parents[2] / "rig/bochs").glob("*.patch"))
+PATCHES = sorted((Path(__file__).resolve().parents[1] / "rig/bochs").glob("*.patch"))
 
 
 def _flags(smp):

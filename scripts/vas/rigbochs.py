@@ -20,7 +20,7 @@ from vas.bochs import bochs
 from vas.rigbase import Rig
 from vas.rigtree import RigError, kernel
 
-# Files of the packages in tools/packages/bochs.list.
+# Files of the packages in scripts/packages/bochs.list.
 ISOLINUX = Path("/usr/lib/ISOLINUX/isolinux.bin")
 LDLINUX = Path("/usr/lib/syslinux/modules/bios/ldlinux.c32")
 BIOS = Path("/usr/share/bochs/BIOS-bochs-latest")
