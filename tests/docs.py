@@ -25,7 +25,9 @@ def docs():
     if not complaints(BROKEN_TABLE, "control"):
         raise Failure("a broken table is not noticed")
     folder = os.path.join(paths.TOP, "docs")
-    pages = sorted(name for name in os.listdir(folder) if name.endswith(".rst"))
+    pages = sorted(os.path.relpath(os.path.join(path, name), folder)
+                   for path, _, names in os.walk(folder) for name in names
+                   if name.endswith(".rst"))
     found = []
     for name in pages:
         with open(os.path.join(folder, name), encoding="utf-8") as file:

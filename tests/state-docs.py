@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""docs/state.rst is what the table of a vCPU's state prints of itself."""
+"""docs/internals/state.rst is what the table of a vCPU's state prints of itself."""
 
 import os
 import subprocess
@@ -12,10 +12,10 @@ def docs():
     program = os.path.join(paths.QEMU, "tests/unit/test-x86-switch-state")
     printed = subprocess.run([program, "--rst"], check=True, text=True,
                              stdout=subprocess.PIPE).stdout
-    with open(os.path.join(paths.TOP, "docs/state.rst"), encoding="utf-8") as page:
+    with open(os.path.join(paths.TOP, "docs/internals/state.rst"), encoding="utf-8") as page:
         if page.read() != printed:
             raise Failure("the table has changed: run build/qemu/tests/unit/test-x86-switch-state"
-                          " --rst > docs/state.rst")
+                          " --rst > docs/internals/state.rst")
 
 
 run_test(docs)

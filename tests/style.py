@@ -9,18 +9,12 @@ import os
 import re
 import subprocess
 
-from vas import paths
+from vas import paths, registry
 from vas.testing import Failure, Skip, run_test
 from vas.tree import overlay_files, series
 
 HEADER = ("Description", "Forwarded", "Last-Update")
 NO_TEST = "none: "
-
-# The files that register tests, and their words: meson's strings, and the names in the lists.
-REGISTRATIONS = (("tests/meson.build", "tests/qemu-tests.list"),
-                 ("tests/local/meson.build", "tests/guest/payloads.list"),
-                 ("tests/rig/meson.build",), ("tests/intel/meson.build",))
-WORD = re.compile(r"(?m)'([\w-]*\w)-?'|^(\w+) *\||/([\w-]+) \d+$")
 
 # What checkpatch.pl says about a file and we don't mind, by the path's start.
 EXCUSED = [
@@ -36,7 +30,7 @@ EXCUSED = [
 
 # Strings and character constants, which may look like comments, and comments.
 C_TOKEN = re.compile(r'"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'|/\*.*?\*/|//[^\n]*', re.S)
-# A number of docs/hazards.rst; A20 is an address line.
+# A number of docs/internals/hazards.rst; A20 is an address line.
 HAZARD = re.compile(r"\b(?!A20\b)[A-G][0-9]{1,2}(?:-[0-9]{1,2})?\b")
 CITATION = re.compile(r"\b(?:hazards?|see|also|and|to|docs|rst)\b|[\W_]", re.I)
 
@@ -95,25 +89,7 @@ def hunks_context(lines):
             run = 0
 
 
-def registered_words():
-    """The words of each of REGISTRATIONS, as a set."""
-    for names in REGISTRATIONS:
-        words = set()
-        for name in names:
-            with open(os.path.join(paths.TOP, name), encoding="utf-8") as file:
-                words |= {match.group(match.lastindex) for match in WORD.finditer(file.read())}
-        yield words
-
-
-def is_registered(test, registrations):
-    """Whether @test, or both of its parts (PROGRAM-CASE), are words of one of @registrations."""
-    parts = test.split("-")
-    splits = [{"-".join(parts[:at]), "-".join(parts[at:])} for at in range(1, len(parts))]
-    return any({test} <= words or any(split <= words for split in splits)
-               for words in registrations)
-
-
-def check_test(name, header, registrations, complaints):
+def check_test(name, header, registered, complaints):
     """A fix's "Test: NAME[, NAME]", or "Test: none: REASON"."""
     match = re.search(r"(?m)^Test: *(\S.*)$", header)
     if not match:
@@ -121,12 +97,12 @@ def check_test(name, header, registrations, complaints):
     elif not match.group(1).startswith(NO_TEST):
         complaints += [f"patches/{name}: there is no test {test}"
                        for test in re.split(", *", match.group(1))
-                       if not is_registered(test, registrations)]
+                       if test not in registered]
 
 
 def check_patches(complaints):
     patches = series(paths.TOP)
-    registrations = list(registered_words())
+    registered = set(registry.names())
     for name in patches:
         with open(os.path.join(paths.TOP, "patches", name), encoding="utf-8") as file:
             text = file.read()
@@ -137,7 +113,7 @@ def check_patches(complaints):
         if not re.match(r"(?:\w+/)*(fix|switch)-", name):
             complaints.append(f"patches/{name}: is neither called fix-... nor switch-...")
         if os.path.basename(name).startswith("fix-"):
-            check_test(name, header, registrations, complaints)
+            check_test(name, header, registered, complaints)
         for hunk, context in hunks_context(text[len(header):].splitlines()):
             # Two changes of one hunk may have one line after the first and one before the second.
             if context > 2:

@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 
-from vas import debs, image, paths, rigbochs, rigtree
+from vas import debs, image, paths, registry, rigbochs, rigtree
 
 # How much longer each test may take with --long.
 LONG_TIMES = 5
@@ -70,16 +70,9 @@ def _meson(*arguments):
     return ["/usr/bin/python3", "-m", "mesonbuild.mesonmain", *arguments]
 
 
-def _qemu_tests():
-    """The targets of tests/qemu-tests.list."""
-    with open(os.path.join(paths.TOP, "tests/qemu-tests.list"), encoding="utf-8") as file:
-        words = [line.split("#")[0].split() for line in file]
-    return [w[1] for w in words if len(w) == 3]
-
-
 def build_qemu_tests(folder):
     """Build the tests that are part of QEMU's tree, in the build folder @folder."""
-    targets = _qemu_tests()
+    targets = registry.qemu_targets()
     if targets:
         _run(["ninja", "-C", folder, *targets], "building QEMU's tests",
              dict(os.environ, CCACHE_BASEDIR=paths.TOP, CCACHE_NOHASHDIR="1"))
@@ -183,6 +176,15 @@ def summarize(entries):
     return not failed
 
 
+def list_tests(tiers):
+    """Print the tests of @tiers, each with what it proves."""
+    rows = [(test.tier, test.name, test.proves) for test in registry.tests()]
+    rows += [("local", f"ways-{payload.name}", payload.proves) for payload in registry.in_four_ways()]
+    for tier in tiers:
+        for _, name, proves in (row for row in rows if row[0] == tier):
+            print(f"{tier:5}  {name:32}  {proves}")
+
+
 def main(argv):
     parser = argparse.ArgumentParser(
         prog="./vas check", description="Build and run the tests.",
@@ -195,13 +197,16 @@ def main(argv):
     parser.add_argument("--sanitize", action="store_true",
                         help="run a QEMU that was built with ASan and UBSan (not in the rig, which "
                         "takes hours, unless --tier rig says so)")
-    parser.add_argument("--list", action="store_true", help="list the tests, run none")
+    parser.add_argument("--list", action="store_true", help="list the tests with what each proves; run none")
     parser.add_argument("name", nargs="*", help="only these tests")
     arguments = parser.parse_args(argv)
+    if arguments.list:
+        list_tests(arguments.tier or TIERS)
+        return
     try:
         build_qemu_tests(SANITIZED["VAS_QEMU"] if arguments.sanitize else paths.QEMU)
         build_outer()
-        if not arguments.list and rig_tiers(arguments):
+        if rig_tiers(arguments):
             prepare_rigs(rig_tiers(arguments))
     except CheckError as error:
         sys.exit(f"check: {error}")
@@ -209,9 +214,7 @@ def main(argv):
                      "--num-processes", str(_at_once()))
     for tier in arguments.tier or []:
         command += ["--suite", tier]
-    if arguments.list:
-        command += ["--list"]
-    elif arguments.long:
+    if arguments.long:
         command += ["--timeout-multiplier", str(LONG_TIMES)]
     elif not arguments.name:
         command += ["--no-suite", "long"]
@@ -228,8 +231,6 @@ def main(argv):
         result = subprocess.run(command + arguments.name, check=False, env=environment)
     except KeyboardInterrupt:
         sys.exit("check: interrupted")
-    if arguments.list:
-        sys.exit(result.returncode)
     if not os.path.exists(log):
         sys.exit("check: no test ran: is there one of that name? (./vas check --list)")
     good = summarize(results())

@@ -13,7 +13,7 @@ import random
 import re
 import time
 
-from vas import kvmprobe, paths
+from vas import kvmprobe, registry
 from vas.machine import MachineError, QMPError
 from vas.testing import ERROR_LINE, LONG, PLAIN_KVM, Failure, Payload, Skip, expect_equal
 
@@ -57,10 +57,7 @@ class Way:
 
 def all_ways():
     """The list's payloads that are run in four ways, by name."""
-    with open(os.path.join(paths.TOP, "tests/guest/payloads.list"), encoding="utf-8") as file:
-        rows = [line.split("|") for line in file if line.strip() and not line.startswith("#")]
-    ways = [Way(*map(str.strip, row[:4])) for row in rows if row[2].strip() != "-"]
-    return {way.name: way for way in ways}
+    return {payload.name: Way(*payload[:4]) for payload in registry.in_four_ways()}
 
 
 def finish(way, guest):

@@ -2,7 +2,7 @@
  * The table of a vCPU's state: whether it has each byte once, and whether a
  * comparison by it sees each bit that counts
  *
- *   test-x86-switch-state --rst     prints the table, as in docs/state.rst
+ *   test-x86-switch-state --rst     prints docs/internals/state.rst
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

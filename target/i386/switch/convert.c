@@ -2,7 +2,7 @@
  * One vCPU's registers between the forms that KVM and TCG keep them in
  *
  * One function for each concern, named after it.  None can fail, and none talks
- * to KVM.  The numbers of hazards are those of docs/hazards.rst.
+ * to KVM.  The numbers of hazards are those of docs/internals/hazards.rst.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
