@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
 ./vas upstream's mails: git takes them, one after the other, on the pristine source, and makes of it
-what the fix- patches make; without a sender's name there are none.
+what the fix- patches make; without a sender's name there are none.  --build: each builds alone.
 """
 
 import os
@@ -14,6 +14,7 @@ from vas import paths
 from vas.testing import Failure, expect_equal, run_test
 from vas.tree import patched_by
 from vas.upstream import Repository, copy_pristine, fixes, upstream
+from vas.upstreambuild import BuildError, build_each
 
 AUTHOR = "A Tester <tester@example.org>"
 
@@ -67,6 +68,13 @@ def mails():
         nameless(scratch)
 
 
+def builds():
+    try:
+        expect_equal("patches that do not build alone", [], build_each(fixes()))
+    except BuildError as error:
+        raise Failure(str(error)) from error
+
+
 if not os.path.isdir(os.path.join(paths.BUILD, "pristine")):
     sys.exit("build/pristine is missing: ./configure makes it")
-run_test(mails)
+run_test(builds if "--build" in sys.argv else mails)

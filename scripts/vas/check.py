@@ -22,6 +22,16 @@ SLOWEST = 10
 # Of those tests that may run at the same time, each may have a rig: its memory, in bytes.
 RIG_MEMORY = 3 << 30
 
+# Which share of all that it wanted to judge a run may leave unjudged, by the kind of excuse
+# (vas.testing.excuse()): beyond it, what is green proves too little.
+BUDGETS = {
+    "late": 0.5,        # series of a timer's ticks, when the host ran its own timers late
+    "awake": 0.1,       # HLTs that a KVM without hardware has ended
+    "again": 0.5,       # attempts that came to nothing, and were made again
+    "unused": 0.34,     # clocksources that the rig's guest gave up as it booted
+}
+EXCUSE = re.compile(r"(?m)^EXCUSE: (\w+) (\d+) of (\d+): ")
+
 TIERS = ["unit", "qtest", "local", "rig", "intel"]
 TAIL = 25
 
@@ -146,6 +156,22 @@ def print_slowest(entries):
         print(f"  {entry['duration']:5.0f} s  {_name(entry)}")
 
 
+def excuses(entries):
+    """Print what the tests could not judge, added up; returns those of BUDGETS that are exceeded."""
+    sums = {}
+    for entry in entries:
+        for kind, count, total in EXCUSE.findall(entry["output"]):
+            sums[kind] = [sums.get(kind, [0, 0])[0] + int(count),
+                          sums.get(kind, [0, 0])[1] + int(total)]
+    beyond = []
+    for kind, (count, total) in sorted(sums.items()):
+        if count:
+            print(f"EXCUSED {kind}: {count} of {total} (budget: {BUDGETS[kind]:.0%})")
+        if total and count > BUDGETS[kind] * total:
+            beyond.append(kind)
+    return beyond
+
+
 def summarize(entries):
     """Print what came out; returns whether nothing failed."""
     passed = [e for e in entries if e["result"] in ("OK", "EXPECTEDFAIL")]
@@ -169,6 +195,10 @@ def summarize(entries):
     for name, reason in lines:
         print(f"SKIPPED {name}: {reason or 'no reason given, which counts as failed'}")
     failed += [name for name, reason in lines if not reason]
+    for kind in excuses(entries):
+        print(f"FAILED: more {kind} than the budget: a quieter machine judges more"
+              " (scripts/vas/check.py, BUDGETS)")
+        failed.append(kind)
     lines = [line for line in lines if line[1]]
     if len(entries) > SLOWEST:
         print_slowest(entries)

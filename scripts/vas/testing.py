@@ -63,6 +63,14 @@ def wait_until(condition, otherwise, seconds=30):
         time.sleep(0.05)
 
 
+def excuse(kind, count, total, why):
+    """
+    Of @total things that this test wanted to judge it could not judge @count, for the reason @why.
+    ./vas check adds up each @kind of a run, and fails beyond its budget (vas.check.BUDGETS).
+    """
+    print(f"EXCUSE: {kind} {count} of {total}: {why}", flush=True)
+
+
 @contextlib.contextmanager
 def left_out(omit, noticed):
     """A negative control: without the fix-up @omit the body must fail, with @noticed in the text."""

@@ -15,6 +15,7 @@ import sys
 
 from vas import paths
 from vas.tree import patched_by, series
+from vas.upstreambuild import BuildError, build_each
 
 SUBJECT = "Fixes for x86's TCG and KVM, migration and monitor"
 BLURB = """\
@@ -164,16 +165,24 @@ def main(argv):
     parser.add_argument("--author", type=identity, metavar="'NAME <MAIL>'",
                         help="whose mails they are (git's user.name and user.email)")
     parser.add_argument("--signoff", action="store_true", help="add a Signed-off-by line")
+    parser.add_argument("--build", action="store_true",
+                        help="also build each patch alone on the pristine source (some 10 minutes "
+                        "on 2 cores)")
     arguments = parser.parse_args(argv)
     folder = os.path.join(paths.BUILD, "upstream")
+    failed = []
     try:
         needing = upstream(folder, arguments.author, arguments.signoff)
-    except (UpstreamError, OSError) as error:
+        if arguments.build:
+            failed = build_each(fixes(), lambda text: print(text, flush=True))
+    except (UpstreamError, BuildError, OSError) as error:
         sys.exit(f"upstream: {error}")
     mails = sorted(os.listdir(os.path.join(folder, "mails")))
     print(f"{len(mails) - 1} patches and a cover letter are in {os.path.relpath(folder)}/mails")
     for name in needing:
         print(f"{name} does not apply without an earlier one")
+    if failed:
+        sys.exit(f"upstream: these do not build alone: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

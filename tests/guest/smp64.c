@@ -328,9 +328,7 @@ static void check_held(void)
 /* The AP has not left its HLT.  Who runs the payload judges. */
 static void check_sleeps(uint32_t before)
 {
-    if (woken != before) {
-        put_string("AWAKE\n");
-    }
+    put_string(woken != before ? "AWAKE\n" : "ASLEEP\n");
 }
 
 /* HLT with interrupts off: an NMI ends it, and what is pending does not. */
