@@ -134,6 +134,20 @@ def own_points(way, initial, host=None):
         return digest, count
 
 
+def expect_noticed(way, omit, host=None):
+    """
+    A negative control: without the fix-up @omit the payload finds something wrong when it is switched
+    where it asks for it.
+    """
+    for initial in ("kvm", "tcg"):
+        with way.payload(f"switch,initial={initial},read-back=off,x-omit={omit}", 2, host,
+                         PORT) as guest:
+            said = guest.machine.debugcon.expect(r"ERROR.*\n|DIGEST \w+\n", 60).group(0).strip()
+            if not said.startswith("ERROR"):
+                raise Failure(f"{omit} was left out, and {way.name} has noticed nothing")
+            print(f"without {omit}, from {initial}, {way.name} says: {said}")
+
+
 def round_trip(machine):
     """Returns whether it was made, for which it does not wait as a switch does."""
     try:
