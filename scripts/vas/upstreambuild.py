@@ -10,8 +10,9 @@ from vas import paths
 FOLDER = os.path.join(paths.BUILD, "upstream-qemu")
 # As much of QEMU as the patches change.
 FLAGS = ["--python=/usr/bin/python3", "--target-list=x86_64-softmmu", "--disable-download",
-         "--disable-docs", "--without-default-features", "--enable-system", "--enable-kvm",
-         "--enable-tcg", "--enable-fdt=disabled", "--enable-werror", "--cc=ccache gcc"]
+         "--disable-docs", "--disable-install-blobs", "--without-default-features",
+         "--enable-system", "--enable-kvm", "--enable-tcg", "--enable-fdt=disabled",
+         "--enable-werror", "--cc=ccache gcc"]
 
 
 class BuildError(Exception):

@@ -25,6 +25,29 @@
  */
 #define CPU_INTERRUPT_INJECTED CPU_INTERRUPT_TGT_EXT_0
 
+/*
+ * The LAPIC's timer on its way out of KVM, which does not show all of it
+ *
+ *   timer     count, settled and then read again   IRR or ISR    so it
+ *   one-shot  not 0, not 0                         -             runs on
+ *   one-shot  not 0, 0                             -             is due
+ *   one-shot  0                                    has its tick  has fired
+ *   one-shot  0, and that is certain               has not       was served
+ *   one-shot  0, in doubt                          has not       is due
+ *   periodic  not 0, and no higher, in less time   -             runs on
+ *             than the first
+ *   periodic  else                                 -             is due
+ *
+ * TCG fires a timer that is due.
+ */
+typedef struct X86LapicTimer {
+    uint32_t count;             /* the current count, as it was read last */
+    int64_t settled_at;         /* after it was read first; get_clock() */
+    int64_t read_at;            /* after it was read last; QEMU_CLOCK_VIRTUAL */
+    bool in_doubt;              /* it may not have fired though it is at 0 */
+    bool due;                   /* a tick of it is missing in IRR */
+} X86LapicTimer;
+
 /* What a switch needs of a vCPU besides CPUX86State. */
 typedef struct X86SwitchCPU {
     /*
@@ -51,11 +74,7 @@ typedef struct X86SwitchCPU {
 
     /* Between export and convert. */
     bool interrupt_shadow;
-    uint32_t lapic_tmcct;       /* the timer's current count, read last */
-    int64_t lapic_settled_at;   /* after it was read first; get_clock() */
-    int64_t lapic_read_at;      /* after it was read last; QEMU_CLOCK_VIRTUAL */
-    bool lapic_timer_in_doubt;  /* it may not have fired though it is at 0 */
-    bool lapic_timer_due;       /* a tick of it is missing in IRR */
+    X86LapicTimer lapic_timer;
 
     /* What KVM was given since x86_kvm_forget_puts(). */
     X86KVMState put;

@@ -103,13 +103,14 @@ static bool lapic_timer_ran_on(LapicTimer timer, uint32_t before,
 int x86_kvm_settle_lapic_timer(CPUState *cs, X86SwitchCPU *sc,
                                struct kvm_lapic_state *page)
 {
+    X86LapicTimer *t = &sc->lapic_timer;
     uint32_t *count = lapic_reg(page, LAPIC_REG_TMCCT);
     struct kvm_mp_state unused;
     /* KVM_GET_MP_STATE has KVM take a pending INIT, which resets the LAPIC. */
     int ret = kvm_vcpu_ioctl(cs, KVM_GET_MP_STATE, &unused) ?:
               kvm_vcpu_ioctl(cs, KVM_GET_LAPIC, page);
 
-    sc->lapic_timer_in_doubt = false;
+    t->in_doubt = false;
     /* A timer whose period is too short for this loses ticks anyway. */
     for (int i = 0; ret == 0 && i < LAPIC_TIMER_ATTEMPTS; i++) {
         LapicTimer timer = lapic_timer(*lapic_reg(page, LAPIC_REG_LVTT),
@@ -117,7 +118,7 @@ int x86_kvm_settle_lapic_timer(CPUState *cs, X86SwitchCPU *sc,
         uint32_t before = *count;
         bool certain, was_runnable;
 
-        sc->lapic_tmcct = before;
+        t->count = before;
         if (timer == LAPIC_TIMER_OFF ||
             (timer == LAPIC_TIMER_ONE_SHOT && before) ||
             switch_omits(SWITCH_FIXUP_LAPIC_EXPIRED)) {
@@ -132,12 +133,12 @@ int x86_kvm_settle_lapic_timer(CPUState *cs, X86SwitchCPU *sc,
         if (was_runnable && x86_kvm_has_preemption_timer()) {
             certain = false;
         }
-        sc->lapic_timer_in_doubt = !certain;
+        t->in_doubt = !certain;
         if (ret == 0) {
             ret = kvm_vcpu_ioctl(cs, KVM_GET_LAPIC, page);
-            sc->lapic_settled_at = get_clock();
+            t->settled_at = get_clock();
         }
-        sc->lapic_tmcct = *count;
+        t->count = *count;
         if (timer == LAPIC_TIMER_ONE_SHOT ||
             lapic_timer_ran_on(timer, before, *count)) {
             break;
@@ -149,12 +150,13 @@ int x86_kvm_settle_lapic_timer(CPUState *cs, X86SwitchCPU *sc,
 int x86_kvm_export_lapic(X86CPU *cpu, X86SwitchCPU *sc)
 {
     APICCommonState *s = x86_switch_lapic(cpu);
+    X86LapicTimer *t = &sc->lapic_timer;
     struct kvm_lapic_state page;
     /* Time since the count was read first, at the least */
-    int64_t gone = get_clock() - sc->lapic_settled_at;
+    int64_t gone = get_clock() - t->settled_at;
     int ret = kvm_vcpu_ioctl(CPU(cpu), KVM_GET_LAPIC, &page);
     int64_t read_at = qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL);
-    uint32_t before = sc->lapic_tmcct;
+    uint32_t before = t->count;
     LapicTimer timer;
     int vector;
 
@@ -163,24 +165,22 @@ int x86_kvm_export_lapic(X86CPU *cpu, X86SwitchCPU *sc)
     }
     /* All of it again: an interrupt may have come since it was first read. */
     kvm_get_apic_state(cpu->apic_state, &page);
-    sc->lapic_tmcct = *lapic_reg(&page, LAPIC_REG_TMCCT);
-    sc->lapic_read_at = read_at;
+    t->count = *lapic_reg(&page, LAPIC_REG_TMCCT);
+    t->read_at = read_at;
 
     vector = s->lvt[APIC_LVT_TIMER] & 0xff;
     timer = lapic_timer(s->lvt[APIC_LVT_TIMER], s->initial_count);
-    sc->lapic_timer_due = false;
+    t->due = false;
     if (timer == LAPIC_TIMER_ONE_SHOT && !before) {
-        sc->lapic_timer_due = sc->lapic_timer_in_doubt &&
-                              !apic_get_bit(s->irr, vector) &&
-                              !apic_get_bit(s->isr, vector);
+        t->due = t->in_doubt && !apic_get_bit(s->irr, vector) &&
+                 !apic_get_bit(s->isr, vector);
     } else if (timer != LAPIC_TIMER_OFF) {
-        sc->lapic_timer_due = !lapic_timer_ran_on(timer, before,
-                                                  sc->lapic_tmcct) ||
-                              (timer == LAPIC_TIMER_PERIODIC &&
-                               gone >> s->count_shift >= before);
+        t->due = !lapic_timer_ran_on(timer, before, t->count) ||
+                 (timer == LAPIC_TIMER_PERIODIC &&
+                  gone >> s->count_shift >= before);
     }
     if (switch_omits(SWITCH_FIXUP_LAPIC_EXPIRED)) {
-        sc->lapic_timer_due = false;
+        t->due = false;
     }
     return 0;
 }
@@ -189,15 +189,16 @@ int x86_kvm_export_lapic(X86CPU *cpu, X86SwitchCPU *sc)
 void x86_kvm_lapic_to_tcg(X86CPU *cpu, X86SwitchCPU *sc)
 {
     APICCommonState *s = x86_switch_lapic(cpu);
-    int64_t then = sc->lapic_read_at;
-    uint64_t gone = s->initial_count - MIN(sc->lapic_tmcct, s->initial_count);
+    const X86LapicTimer *t = &sc->lapic_timer;
+    int64_t then = t->read_at;
+    uint64_t gone = s->initial_count - MIN(t->count, s->initial_count);
 
     if (switch_omits(SWITCH_FIXUP_LAPIC_COUNT)) {
         gone = 0;
     }
     s->initial_count_load_time = then - (gone << s->count_shift);
     apic_next_timer(s, then);
-    if (sc->lapic_timer_due) {
+    if (t->due) {
         s->next_time = then;
         s->timer_expiry = then;
     }
