@@ -17,19 +17,24 @@
 bool switch_fire_hrtimers(int thread_id);
 
 /*
- * The target's part.  Each is called on the main loop with the BQL held and
- * all vCPUs paused; a vCPU's registers are in CPUX86State in between.
+ * The target's part.  Unless a comment says otherwise, each is called on the
+ * main loop with the BQL held and all vCPUs paused.  transaction.c calls them
+ * in this order; it swaps the globals itself:
  *
- *   to TCG: export, then convert, then [swap], then commit
- *   to KVM: save, convert, [globals], import; then commit, or restore
+ *   to TCG: export, check, convert, swap, commit; abandon_export if export or
+ *           check fails
+ *   to KVM: check, convert, swap, import, commit; restore if import fails
  */
 
-/* Called during a switch after an ioctl of a vCPU, which may have failed. */
+/*
+ * Called during a switch after an ioctl of a vCPU, which may have failed; by
+ * whoever issues it, the vCPU's thread too.  BQL held.
+ */
 void switch_arch_saw_ioctl(CPUState *cpu, unsigned long type, const void *arg);
 /* The rule that KVM may have refused for; to be freed.  NULL: none known. */
 char *switch_arch_explain_refusal(int cpu_index);
 
-/* What the manuals call MSR @index; NULL if QEMU never puts it. */
+/* What the manuals call MSR @index; NULL if the table of MSRs has no row. */
 const char *switch_arch_msr_name(uint32_t index);
 
 /*
@@ -55,23 +60,26 @@ SwitchResult switch_arch_export_kvm(Error **errp);
 void switch_arch_abandon_export(void);
 /* Make TCG's form of the state out of KVM's.  Cannot fail. */
 void switch_arch_convert_to_tcg(void);
-/* After the swap: lines, timers, translated code.  Cannot fail. */
+/* After the swap: the LAPIC's timer, TLBs, translated code.  Cannot fail. */
 void switch_arch_commit_tcg(void);
 /* Keep a copy of TCG's state, then make KVM's form out of it. */
 void switch_arch_convert_to_kvm(void);
 /* Put all into KVM; on failure switch_arch_restore_tcg() must follow. */
 SwitchResult switch_arch_import_kvm(Error **errp);
 void switch_arch_restore_tcg(void);
-/* After the swap: timers, routes.  Cannot fail. */
+/* After a successful import: stop TCG's LAPIC timers.  Cannot fail. */
 void switch_arch_commit_kvm(void);
 
 /*
- * Before the guest is saved in TCG; after it was loaded into TCG or KVM, with
- * the vCPUs' sections still to come.  Any thread, BQL held, guest stopped.
- * Returns 0 or a negative errno.
+ * Saving and loading.  Any thread, BQL held, guest stopped.  A stream has the
+ * switch's section first: at its load the vCPUs' sections are still to come.
  */
+
+/* Before the guest is saved in TCG */
 void switch_arch_pre_save_tcg(void);
+/* After the switch's section was loaded, in TCG */
 void switch_arch_post_load_tcg(void);
+/* The same under KVM; returns 0 or a negative errno */
 int switch_arch_post_load_kvm(void);
 /* After QEMU put a vCPU's registers at a reset or load: put the rest. */
 void switch_arch_put_kvm(CPUState *cpu);

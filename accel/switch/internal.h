@@ -34,8 +34,8 @@ void switch_announce(AccelSwitchInfo *info, bool by_guest);
 /* transaction.c */
 
 /*
- * The bare switch: no blocker is asked, and no event is sent.  @to must not be
- * the active accelerator.  Else as accel_switch_to().
+ * One attempt, which asks no blocker and sends no event.  @to must not be the
+ * active accelerator.  Threads, locks and results are accel_switch_to()'s.
  */
 SwitchResult switch_transact(SwitchableAccel to, AccelSwitchInfo **done,
                              Error **errp);

@@ -68,8 +68,8 @@ typedef enum SwitchResult {
  * accel_switch_to_co: move the guest to accelerator @to
  * @by_guest: the guest itself caused it, and its events are limited
  *
- * Waits for a guest that can't be switched just now (SWITCH_NOT_NOW: SMM, A20,
- * PDPTEs not loaded, RIP where no code can be), for up to SwitchState.wait;
+ * Waits for a guest that can't be switched just now (SWITCH_NOT_NOW; qapi's
+ * switch-accel lists the states), for up to SwitchState.wait;
  * guest and main loop run on.  Coroutine; any context of the main thread, BQL
  * held.  Returns in the I/O handlers' AioContext.
  *

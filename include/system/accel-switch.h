@@ -75,7 +75,7 @@ static inline uint8_t accel_switch_tcg_dirty_mask(void)
 }
 
 #ifdef CONFIG_ACCEL_SWITCH_IS_POSSIBLE
-/* True while a switch moves state into or out of KVM.  Main thread. */
+/* True while a switch moves state into or out of KVM.  BQL. */
 extern bool accel_switch_watching;
 int accel_switch_watched_ioctl(CPUState *cpu, int fd, unsigned long type,
                                void *arg);
@@ -117,12 +117,12 @@ static inline bool accel_switch_on_kvm_error(CPUState *cpu)
 #endif
 
 /**
- * accel_switch_pit_waits: is a tick of the PIT's to wait for the one before?
+ * accel_switch_pit_waits: should this tick of the PIT be deferred?
  * @s: the channel whose timer has run out
  *
- * True under -accel switch if the channel is about to make an edge, while the
- * guest has not acknowledged the last one.  The timer is set anew then.  Main
- * thread, BQL held.
+ * True under -accel switch if the channel is about to make an edge while the
+ * guest has not acknowledged the last one.  The function has set the timer anew
+ * then.  Main thread, BQL held.
  */
 struct PITChannelState;
 bool accel_switch_pit_waits(struct PITChannelState *s);
@@ -143,7 +143,7 @@ void accel_switch_pic_acknowledged(struct PICCommonState *pic, int irq);
 struct kvm_run;
 
 /**
- * x86_switch_may_inject: whether KVM_RUN goes on with a whole instruction
+ * x86_switch_may_inject: does the next KVM_RUN start between instructions?
  * @run: the vCPU's, after its last exit
  *
  * After an exit for I/O, KVM_RUN first completes the instruction.  That may
@@ -160,8 +160,8 @@ static inline bool x86_switch_may_inject(const struct kvm_run *run)
 
 /**
  * x86_switch_inject_extint: give KVM the vector of an external interrupt
- * @cpu: the vCPU; kvm_run.ready_for_interrupt_injection says that it may, and
- *       x86_switch_may_inject()
+ * @cpu: the vCPU; kvm_run.ready_for_interrupt_injection and
+ *       x86_switch_may_inject() must both be true
  * @vector: as the PIC acknowledged it
  *
  * Does what KVM_INTERRUPT does, but through KVM_SET_VCPU_EVENTS:
@@ -218,14 +218,14 @@ static inline bool x86_switch_cpuid(CPUX86State *env, uint32_t leaf,
 }
 
 /**
- * x86_switch_lapic_version, x86_switch_lapic_svr_mask: what the LAPIC is
+ * x86_switch_lapic_version, x86_switch_lapic_svr_mask: the LAPIC's version, and
+ * the writable bits of its spurious-interrupt vector register
  * @qemus: the value that QEMU's LAPIC has without -accel switch
  *
- * The version register as KVM has it for this vCPU, and what the guest can set
- * of the spurious-interrupt vector register (SDM vol. 3A, "Local APIC Version
- * Register", "Spurious-Interrupt Vector Register").  KVM says that it can
- * suppress the broadcast of EOIs, keeps the bit, and broadcasts them where the
- * IOAPIC is not its own: so does TCG.  vCPU thread, in TCG.
+ * See SDM vol. 3A, "Local APIC Version Register" and "Spurious-Interrupt Vector
+ * Register".  KVM advertises that it can suppress the broadcast of EOIs, and
+ * still broadcasts them to an IOAPIC in QEMU.  TCG does the same.  vCPU thread,
+ * in TCG.
  */
 uint32_t x86_kvm_lapic_version(CPUState *cpu);
 uint32_t x86_kvm_lapic_svr_mask(CPUState *cpu);

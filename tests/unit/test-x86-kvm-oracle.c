@@ -86,8 +86,10 @@ static void restore(Oracle *o)
         X86_KVM_DEBUGREGS, X86_KVM_LAPIC, X86_KVM_MP_STATE, X86_KVM_EVENTS,
         X86_KVM_TSC_OFFSET,
     };
+    unsigned left = o->vcpu.parts;
 
     for (int i = 0; i < ARRAY_SIZE(order); i++) {
+        left &= ~order[i];
         if (o->vcpu.parts & order[i]) {
             X86KVMState s = o->base;
 
@@ -97,6 +99,8 @@ static void restore(Oracle *o)
             g_assert(oracle_put(&o->vcpu, &s, order[i]) == 0);
         }
     }
+    /* A new part needs its place in the order. */
+    g_assert(left == 0);
 }
 
 /* @what is the field, for a finding. */

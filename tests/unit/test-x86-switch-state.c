@@ -23,7 +23,7 @@ static X86KVMState full_state(bool x2apic)
         .present = 1, .dpl = 3, .db = 1, .s = 1, .avl = 1,
     };
     X86KVMState s = {
-        .have = (X86_KVM_PDPTRS << 1) - 1,
+        .have = X86_KVM_ALL,
         .sregs = {
             .cs = segment, .ds = segment, .es = segment, .fs = segment,
             .gs = segment, .ss = segment, .tr = segment, .ldt = segment,

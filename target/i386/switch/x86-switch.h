@@ -63,7 +63,7 @@ typedef struct X86SwitchCPU {
     /* Lower bound of the TSC in TCG: the guest may have read this in KVM. */
     uint64_t tsc_least;
 
-    /* What CPUID answers in TCG: KVM's table, less what TCG lacks; constant. */
+    /* CPUID in TCG: KVM's table, masked by the CPU model's; constant. */
     struct kvm_cpuid2 *cpuid;
     uint32_t lapic_version;     /* KVM's register; constant */
     bool has_feature_control;   /* KVM has the MSR; constant */
@@ -88,7 +88,7 @@ typedef struct X86SwitchCPU {
     } saved;
 } X86SwitchCPU;
 
-/* Of vCPU @cs; never NULL under -accel switch. */
+/* Of vCPU @cs; never NULL under -accel switch.  Any thread. */
 X86SwitchCPU *x86_switch_cpu(CPUState *cs);
 
 static inline APICCommonState *x86_switch_lapic(X86CPU *cpu)
@@ -108,6 +108,7 @@ void x86_switch_share_wall_clock(void);
 int x86_switch_import_kvmclock(CPUState *cs);
 /* The guest has come to TCG: take the clock's reference anew. */
 void x86_switch_kvmclock_to_tcg(void);
+/* Called by the vCPU's thread, in TCG.  False: not an MSR of kvm-clock's. */
 bool x86_switch_kvmclock_wrmsr(CPUX86State *env, uint32_t msr, uint64_t value);
 bool x86_switch_kvmclock_rdmsr(CPUX86State *env, uint32_t msr, uint64_t *value);
 

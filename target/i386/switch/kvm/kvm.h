@@ -11,8 +11,8 @@
 #include "switch/x86-switch.h"
 
 /*
- * export.c: whether the PDPTEs in memory at @cr3 are other ones than the
- * four that the vCPU has loaded, @held: TCG would use memory's (hazard C11)
+ * export.c: whether the PDPTEs in memory at @cr3 differ from the four that the
+ * vCPU has loaded, @held.  TCG reads PDPTEs from memory (hazard C11).
  */
 bool x86_kvm_pdptes_differ(CPUState *cs, uint64_t cr3,
                            const uint64_t *held);
@@ -22,9 +22,9 @@ bool x86_kvm_pdptes_differ(CPUState *cs, uint64_t cr3,
 /* Called by the vCPU's thread once, before the guest runs */
 bool x86_kvm_init_lapic(CPUState *cs, X86SwitchCPU *sc, Error **errp);
 /*
- * Have IRR show all ticks of the LAPIC's timer up to the state that @page
- * returns.  Comes before anything else is read of the vCPU.  Drops the BQL for
- * a moment.  Returns 0 or a negative errno.
+ * Make KVM move each expired tick of the LAPIC's timer into IRR, then read the
+ * LAPIC into @page.  Call it before anything else is read of the vCPU.  Drops
+ * the BQL for a moment.  Returns 0 or a negative errno.
  */
 int x86_kvm_settle_lapic_timer(CPUState *cs, X86SwitchCPU *sc,
                                struct kvm_lapic_state *page);
@@ -55,9 +55,9 @@ int x86_kvm_catch_up_tsc(CPUState *cs, int64_t *offset);
 
 /* msrs.c */
 
-/* Have @s name MSR @index, if it can be read and is not there yet. */
+/* Add MSR @index to @s, unless it can't be read or is there already. */
 void x86_kvm_add_msr(CPUState *cs, X86KVMState *s, uint32_t index);
-/* Have @s name all MSRs that this KVM lists.  0 or a negative errno. */
+/* Add all MSRs that this KVM lists to @s.  0 or a negative errno. */
 int x86_kvm_add_listed_msrs(CPUState *cs, X86KVMState *s);
 /* Called by the vCPU's thread once, before the guest runs */
 bool x86_kvm_init_msrs(CPUState *cs, X86SwitchCPU *sc, Error **errp);
@@ -124,6 +124,7 @@ bool x86_kvm_check_tsc_khz(const CPUX86State *env, Error **errp);
 bool x86_kvm_check_tsc(CPUState *cs, Error **errp);
 /* The rate of the host's TSC, in kHz; constant. */
 uint32_t x86_kvm_tsc_khz(void);
+/* Called by the vCPU's thread once, before the guest runs */
 bool x86_kvm_init_tsc(CPUState *cs, X86SwitchCPU *sc, Error **errp);
 
 #endif

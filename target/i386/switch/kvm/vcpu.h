@@ -15,7 +15,8 @@
 /**
  * x86_kvm_get_msr, x86_kvm_put_msr: one MSR out of KVM, or into it
  *
- * Returns 0 or a negative errno, -EINVAL if KVM refuses it.
+ * Also called by the vCPU's thread.  Returns 0 or a negative errno, -EINVAL if
+ * KVM refuses it.
  */
 int x86_kvm_get_msr(CPUState *cs, uint32_t index, uint64_t *value);
 int x86_kvm_put_msr(CPUState *cs, uint32_t index, uint64_t value);

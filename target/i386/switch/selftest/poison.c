@@ -15,11 +15,16 @@
 #include "switch/selftest/selftest.h"
 #include "switch/x86-switch.h"
 
-/* Parts that KVM may not have, as their GET fails, are not there to poison. */
-static bool has_part(const X86StatePart *p)
+bool x86_selftest_has_part(CPUState *cs, const X86StatePart *p)
 {
-    return p->part != X86_KVM_XCRS ||
-           kvm_check_extension(kvm_state, KVM_CAP_XCRS);
+    switch (p->part) {
+    case X86_KVM_XCRS:
+        return kvm_check_extension(kvm_state, KVM_CAP_XCRS);
+    case X86_KVM_TSC_OFFSET:
+        return x86_switch_cpu(cs)->has_tsc_offset_attr;
+    default:
+        return true;
+    }
 }
 
 static void fill(X86KVMState *s, const X86StateField *f)
@@ -99,20 +104,24 @@ bool x86_selftest_poison_kvm(CPUState *cs, const X86KVMState *all, Error **errp)
         X86_KVM_REGS, X86_KVM_SREGS, X86_KVM_XSAVE, X86_KVM_XCRS,
         X86_KVM_DEBUGREGS, X86_KVM_MP_STATE, X86_KVM_LAPIC, X86_KVM_EVENTS,
     };
-
+    /* x86_kvm_poison_tsc() has the offset, the system registers the PDPTEs. */
+    unsigned left = X86_KVM_ALL & ~(X86_KVM_TSC_OFFSET | X86_KVM_PDPTRS);
     bool runs = all->mp_state.mp_state == KVM_MP_STATE_RUNNABLE;
 
     poison_msrs(cs, all);
     for (int i = 0; i < ARRAY_SIZE(order); i++) {
         const X86StatePart *p = x86_state_part(order[i]);
-        int ret = has_part(p) ? poison_part(cs, p, runs) : 0;
+        int ret = x86_selftest_has_part(cs, p) ? poison_part(cs, p, runs) : 0;
 
+        left &= ~p->part;
         if (ret < 0) {
             error_setg_errno(errp, -ret, "vCPU %d: overwriting KVM's %s",
                              cs->cpu_index, p->name);
             return false;
         }
     }
+    /* A new part needs its place in the order. */
+    g_assert(left == 0);
     if (x86_kvm_poison_tsc(cs) < 0) {
         error_setg(errp, "vCPU %d: overwriting KVM's TSC", cs->cpu_index);
         return false;

@@ -41,13 +41,10 @@ static const X86KVMState *everything(CPUState *cs, Error **errp)
         return all;
     }
     all = g_new0(X86KVMState, 1);
-    all->have = X86_KVM_REGS | X86_KVM_SREGS | X86_KVM_XSAVE | X86_KVM_EVENTS |
-                X86_KVM_DEBUGREGS | X86_KVM_MP_STATE | X86_KVM_LAPIC;
-    if (kvm_check_extension(kvm_state, KVM_CAP_XCRS)) {
-        all->have |= X86_KVM_XCRS;
-    }
-    if (x86_switch_cpu(cs)->has_tsc_offset_attr) {
-        all->have |= X86_KVM_TSC_OFFSET;
+    for (int i = 0; i < x86_state_part_count; i++) {
+        if (x86_selftest_has_part(cs, &x86_state_parts[i])) {
+            all->have |= x86_state_parts[i].part;
+        }
     }
     /* KVM's list leaves some out, as MTRRs and machine-check banks. */
     for (int i = 0; i < x86_state_msr_count; i++) {

@@ -19,7 +19,8 @@ enum {
     X86_KVM_MP_STATE    = 1 << 6,
     X86_KVM_LAPIC       = 1 << 7,
     X86_KVM_TSC_OFFSET  = 1 << 8,
-    X86_KVM_PDPTRS      = 1 << 9,       /* of sregs */
+    X86_KVM_PDPTRS      = 1 << 9,       /* of sregs; stays the last */
+    X86_KVM_ALL         = 2 * X86_KVM_PDPTRS - 1,
 };
 
 #define X86_KVM_MSRS_MAX 512
