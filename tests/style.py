@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
-The form of what is in the repository: QEMU's own checkpatch.pl over the C files, comments that say
-more than the number of a hazard, and what is asked of a patch: one line of context at most, and a
-DEP-3 header, in which a fix names the tests that fail without it.
+The form of what is in the repository: QEMU's own checkpatch.pl over the C files, pyflakes over the
+Python files, comments that say more than the number of a hazard, and what is asked of a patch: one
+line of context at most, and a DEP-3 header, in which a fix names the tests that fail without it.
 """
 
 import os
@@ -100,6 +100,13 @@ def check_test(name, header, registered, complaints):
                        if test not in registered]
 
 
+def check_python(complaints):
+    """A name that is not defined, an import that is not used: pyflakes finds them in any branch."""
+    found = subprocess.run(["pyflakes3", "scripts", "tests"], check=False, cwd=paths.TOP, text=True,
+                           capture_output=True)
+    complaints += found.stdout.splitlines() + found.stderr.splitlines()
+
+
 def check_patches(complaints):
     patches = series(paths.TOP)
     registered = set(registry.names())
@@ -131,6 +138,7 @@ def style():
     complaints = []
     check_sources(complaints)
     check_patches(complaints)
+    check_python(complaints)
     if complaints:
         raise Failure("\n  ".join([f"{len(complaints)} complaint(s)", *complaints]))
 

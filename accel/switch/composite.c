@@ -117,9 +117,9 @@ static Notifier switch_machine_done_notifier = {
 };
 
 /*
- * qemu_cleanup() frees state that switch_blockers() reads, the migration's
- * first, and runs coroutines afterwards: a coroutine that waits for a switch
- * may be among them.
+ * qemu_cleanup() frees state that accel_switch_blockers() reads, that of the
+ * migration first, and runs coroutines afterwards: a coroutine that waits for a
+ * switch may be among them.
  */
 static void switch_shutdown(Notifier *notifier, void *data)
 {

@@ -279,20 +279,20 @@ static inline bool x86_switch_has_feature_control(CPUState *cpu)
  * IA32_FEATURE_CONTROL where KVM does.
  * Unknown MSRs read 0 and ignore writes, as TCG has it.  vCPU thread.
  */
-void x86_tcg_wrmsr(CPUX86State *env, uint32_t msr, uint64_t value);
-uint64_t x86_tcg_rdmsr(CPUX86State *env, uint32_t msr);
+void x86_kvm_wrmsr_in_tcg(CPUX86State *env, uint32_t msr, uint64_t value);
+uint64_t x86_kvm_rdmsr_in_tcg(CPUX86State *env, uint32_t msr);
 
 static inline void x86_switch_wrmsr(CPUX86State *env, uint32_t msr,
                                     uint64_t value)
 {
     if (accel_switch_configured()) {
-        x86_tcg_wrmsr(env, msr, value);
+        x86_kvm_wrmsr_in_tcg(env, msr, value);
     }
 }
 
 static inline uint64_t x86_switch_rdmsr(CPUX86State *env, uint32_t msr)
 {
-    return accel_switch_configured() ? x86_tcg_rdmsr(env, msr) : 0;
+    return accel_switch_configured() ? x86_kvm_rdmsr_in_tcg(env, msr) : 0;
 }
 
 /**

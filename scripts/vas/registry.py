@@ -46,9 +46,13 @@ def in_four_ways():
 
 
 def names():
-    """The names of all tests."""
-    return ([test.name for test in tests()]
-            + [f"ways-{payload.name}" for payload in in_four_ways()])
+    """The names of all tests; a ValueError if two have one."""
+    found = ([test.name for test in tests()]
+             + [f"ways-{payload.name}" for payload in in_four_ways()])
+    twice = {name for name in found if found.count(name) > 1}
+    if twice:
+        raise ValueError(f"two tests are called {', '.join(sorted(twice))}")
+    return found
 
 
 def qemu_targets():

@@ -173,10 +173,11 @@ class RoundTrips:
         self.changes = []
         # Without the time between two looks at it that both found it in the same window in TCG.
         self.seconds_in_kvm = 0
+        self._looked, self._active = time.monotonic(), "kvm"
 
     def _run(self):
         window = None
-        looked = time.monotonic()
+        self._looked = time.monotonic()
         for event in itertools.cycle([e for name in self.EVENTS for e in (None, name)]):
             if self._end.wait(self.PAUSE) or len(self.changes) >= 5:
                 break
@@ -184,12 +185,13 @@ class RoundTrips:
                 if event and not self._machine.wait_trace(event, 0.5):
                     continue
                 info = self._machine.qmp("query-accel")
-                last, looked = looked, time.monotonic()
+                last, self._looked = self._looked, time.monotonic()
+                self._active = info["active"]
                 if info["active"] == "tcg":
                     if window == info["switches"]:
                         continue
                     window = info["switches"]
-                self.seconds_in_kvm += looked - last
+                self.seconds_in_kvm += self._looked - last
                 self._machine.qmp("x-accel-roundtrip", timeout=120)
                 self.done += 1
                 if event:
@@ -213,6 +215,8 @@ class RoundTrips:
             return
         self._end.set()
         self._thread.join(120)
+        if self._active == "kvm":
+            self.seconds_in_kvm += time.monotonic() - self._looked
         say(f"{self.done} round trips, {self.refused} refused; after trace events: "
             + ", ".join(f"{name} {count}" for name, count in self.traced.items() if count))
         if self.changes:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Several clients of one machine's monitors at once: see vas.concurrency."""
+"""Several clients of one machine's monitors at once: see lib.concurrency."""
 
 from lib.concurrency import concurrency
 from vas.testing import main

@@ -51,7 +51,7 @@ CONTROLS = {
 
 
 def lapic_expired():
-    """timer64 asks for switches as its timer expires, and notices at once."""
+    """timer64 asks for switches as its timer expires, and waits 10 seconds for the lost tick."""
     need_kvm()
     expect_noticed(all_ways()["timer64"], "lapic-expired")
 

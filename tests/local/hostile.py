@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Values that hardware or KVM refuses, in a guest's registers: see vas.hostile."""
+"""Values that hardware or KVM refuses, in a guest's registers: see lib.hostile."""
 
 from lib import hostile
 from vas.testing import main

@@ -4,6 +4,7 @@ QEMU as a package has it, without -Daccel_switch_selftest: it switches, and know
 tests ask for.
 """
 
+import fcntl
 import os
 import subprocess
 
@@ -17,6 +18,13 @@ LEFT_OUT = ("x-omit", "x-fail-ioctls", "x-wait", "x-accel-roundtrip")
 
 
 def build():
+    # As ./vas build takes it, whose folders and log ./configure writes.
+    with open(os.path.join(paths.BUILD, "lock"), "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        configure_and_build()
+
+
+def configure_and_build():
     subprocess.run([os.path.join(paths.TOP, "configure"), "--package"], check=True)
     subprocess.run(["ninja", "-C", PACKAGE, "qemu-system-i386", "qemu-system-x86_64"], check=True,
                    env=dict(os.environ, CCACHE_BASEDIR=paths.TOP, CCACHE_NOHASHDIR="1"))

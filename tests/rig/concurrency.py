@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
 Snapshots under a KVM that goes on from the TSC of one: in order, and with several clients of one
-machine's monitors at once (vas.concurrency).
+machine's monitors at once (lib.concurrency).
 """
 
 import argparse

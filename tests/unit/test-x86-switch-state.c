@@ -361,9 +361,9 @@ static void print_rst(void)
     }
     header("Canonical forms of a vCPU in TCG, for the round trip from there",
            "fields", "reason", NULL);
-    for (int i = 0; i < x86_tcg_form_count; i++) {
-        cell("* -", x86_tcg_forms[i].fields);
-        cell("  -", x86_tcg_forms[i].reason);
+    for (int i = 0; i < x86_state_tcg_form_count; i++) {
+        cell("* -", x86_state_tcg_forms[i].fields);
+        cell("  -", x86_state_tcg_forms[i].reason);
     }
     header("MSRs", "MSR", "name", "how it crosses",
            "needs, of the guest's CPU", "reason", NULL);

@@ -128,7 +128,8 @@ int x86_kvm_settle_lapic_timer(CPUState *cs, X86SwitchCPU *sc,
         ret = x86_kvm_take_lapic_timer(cs, &was_runnable);
         /*
          * KVM does not look at the VMX preemption timer of a halted vCPU that
-         * something wakes, such as an SMI.
+         * is woken by what can't be held back: an SMI, or a request that KVM
+         * has not looked at yet (KVM_REQ_NMI, a page that was swapped in).
          */
         if (was_runnable && x86_kvm_has_preemption_timer()) {
             certain = false;

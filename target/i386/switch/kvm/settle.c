@@ -113,8 +113,8 @@ static int get_mp_state(CPUState *cs, uint32_t *state)
 
 /*
  * Enter with interrupts and NMIs held back, so that none is injected or wakes
- * a halted vCPU.  @events are what was there before, and is again.  KVM keeps
- * the pending NMIs, to which one may be added meanwhile.
+ * a halted vCPU.  @events are what was there before, and is again, but for
+ * pending NMIs and SMIs: these stay in KVM, which may get more meanwhile.
  */
 static int enter_undisturbed(CPUState *cs, const struct kvm_vcpu_events *events,
                              uint32_t state)
@@ -122,7 +122,8 @@ static int enter_undisturbed(CPUState *cs, const struct kvm_vcpu_events *events,
     struct kvm_vcpu_events held = *events, before = *events;
     int ret, restored;
 
-    before.flags &= ~KVM_VCPUEVENT_VALID_NMI_PENDING;
+    before.flags &= ~(KVM_VCPUEVENT_VALID_NMI_PENDING |
+                      KVM_VCPUEVENT_VALID_SMM);
     held.flags = before.flags | KVM_VCPUEVENT_VALID_SHADOW;
     held.interrupt.shadow = KVM_X86_SHADOW_INT_STI;
     held.nmi.masked = 1;
@@ -133,7 +134,7 @@ static int enter_undisturbed(CPUState *cs, const struct kvm_vcpu_events *events,
     return restored ?: ret;
 }
 
-/* Whether KVM_SET_VCPU_EVENTS can give back just what was there. */
+/* An SMI can't be held back; nor is an NMI that the processor keeps (vNMI). */
 static bool may_hold(const struct kvm_vcpu_events *events)
 {
     return !events->smi.pending &&

@@ -388,7 +388,7 @@ uint64_t x86_switch_get_tsc(CPUX86State *env)
     return (int64_t)(tsc - sc->tsc_least) < 0 ? sc->tsc_least : tsc;
 }
 
-void x86_tcg_wrmsr(CPUX86State *env, uint32_t msr, uint64_t value)
+void x86_kvm_wrmsr_in_tcg(CPUX86State *env, uint32_t msr, uint64_t value)
 {
     if (msr == MSR_IA32_TSC) {
         CPUState *cs = env_cpu(env);
@@ -407,7 +407,7 @@ void x86_tcg_wrmsr(CPUX86State *env, uint32_t msr, uint64_t value)
     x86_switch_kvmclock_wrmsr(env, msr, value);
 }
 
-uint64_t x86_tcg_rdmsr(CPUX86State *env, uint32_t msr)
+uint64_t x86_kvm_rdmsr_in_tcg(CPUX86State *env, uint32_t msr)
 {
     uint64_t value = 0;
 

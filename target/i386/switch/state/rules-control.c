@@ -127,7 +127,7 @@ static bool debugregs_flags(const X86KVMState *s, const X86StateLimits *l)
 #define VMRUN "APM vol. 2, 15.5.1, Canonicalization and Consistency Checks"
 #define SET_SREGS "kernel: KVM_SET_SREGS2"
 
-const X86StateRule x86_switch_control_rules[] = {
+const X86StateRule x86_state_control_rules[] = {
     { "cr0-upper-half", VMRUN, cr0_upper_half, X86_KVM_SREGS },
     { "cr0-pg-needs-pe", VM_ENTRY, cr0_pg_needs_pe, X86_KVM_SREGS },
     { "cr0-nw-needs-cd", VMRUN, cr0_nw_needs_cd, X86_KVM_SREGS },

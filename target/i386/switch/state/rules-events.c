@@ -243,7 +243,7 @@ static bool smm_before_sipi(const X86KVMState *s, const X86StateLimits *l)
 #define INJECTION "SDM vol. 3C, VM-Entry Control Fields (event injection)"
 #define SET_EVENTS "kernel: KVM_SET_VCPU_EVENTS"
 
-const X86StateRule x86_switch_event_rules[] = {
+const X86StateRule x86_state_event_rules[] = {
     { "rflags-fixed", RIP_RFLAGS, rflags_fixed, X86_KVM_REGS },
     { "rflags-reserved", RIP_RFLAGS, rflags_reserved, X86_KVM_REGS },
     { "rflags-vm", RIP_RFLAGS, rflags_vm, X86_KVM_REGS | X86_KVM_SREGS },

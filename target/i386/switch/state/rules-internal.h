@@ -10,10 +10,10 @@
 #include "rules.h"
 
 /* Each ends with an entry without a name. */
-extern const X86StateRule x86_switch_control_rules[];
-extern const X86StateRule x86_switch_segment_rules[];
-extern const X86StateRule x86_switch_event_rules[];
-extern const X86StateRule x86_switch_msr_rules[];
+extern const X86StateRule x86_state_control_rules[];
+extern const X86StateRule x86_state_segment_rules[];
+extern const X86StateRule x86_state_event_rules[];
+extern const X86StateRule x86_state_msr_rules[];
 
 /* These names are not <linux/kvm.h>'s, and cpu.h needs a target. */
 #define CR0_PE      BIT_ULL(0)

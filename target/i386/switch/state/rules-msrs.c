@@ -214,7 +214,7 @@ static bool xsave_header(const X86KVMState *s, const X86StateLimits *l)
              "Features"
 #define SET_XSAVE "kernel: KVM_SET_XSAVE"
 
-const X86StateRule x86_switch_msr_rules[] = {
+const X86StateRule x86_state_msr_rules[] = {
     { "sysenter-canonical", VM_ENTRY, sysenter_canonical, 0 },
     { "msr-canonical", "SDM vol. 4, IA-32 Architectural MSRs",
       msr_canonical, 0 },

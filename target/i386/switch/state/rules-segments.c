@@ -308,7 +308,7 @@ static bool idtr_base(const X86KVMState *s, const X86StateLimits *l)
 /* Whether the guest is in virtual-8086 mode is in RFLAGS. */
 #define SEGMENTS (X86_KVM_REGS | X86_KVM_SREGS)
 
-const X86StateRule x86_switch_segment_rules[] = {
+const X86StateRule x86_state_segment_rules[] = {
     { "segment-fields", VM_ENTRY, segment_fields, X86_KVM_SREGS },
     { "segment-base-upper-half", VM_ENTRY, segment_base_upper_half,
       X86_KVM_SREGS },

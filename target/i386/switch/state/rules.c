@@ -9,10 +9,10 @@
 const X86StateRule *x86_state_rule(size_t i)
 {
     static const X86StateRule *const tables[] = {
-        x86_switch_control_rules,
-        x86_switch_segment_rules,
-        x86_switch_event_rules,
-        x86_switch_msr_rules,
+        x86_state_control_rules,
+        x86_state_segment_rules,
+        x86_state_event_rules,
+        x86_state_msr_rules,
     };
 
     for (int t = 0; t < ARRAY_SIZE(tables); t++) {

@@ -150,8 +150,8 @@ typedef struct X86TCGForm {
     const char *reason;
 } X86TCGForm;
 
-extern const X86TCGForm x86_tcg_forms[];
-extern const int x86_tcg_form_count;
+extern const X86TCGForm x86_state_tcg_forms[];
+extern const int x86_state_tcg_form_count;
 
 /**
  * x86_state_canonicalise_tcg: apply all forms to the copy @cpu

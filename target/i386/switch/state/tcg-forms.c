@@ -91,7 +91,7 @@ static void task_register(X86CPU *cpu)
     }
 }
 
-const X86TCGForm x86_tcg_forms[] = {
+const X86TCGForm x86_state_tcg_forms[] = {
     { "CPUState.interrupt_request", lapic_requests,
       "POLL has the vCPU look at its LAPIC, from which HARD follows" },
     { "hflags", stack_size_in_64_bit_mode,
@@ -118,11 +118,11 @@ const X86TCGForm x86_tcg_forms[] = {
       " long mode (C4, C12)" },
 };
 
-const int x86_tcg_form_count = ARRAY_SIZE(x86_tcg_forms);
+const int x86_state_tcg_form_count = ARRAY_SIZE(x86_state_tcg_forms);
 
 void x86_state_canonicalise_tcg(X86CPU *cpu)
 {
-    for (int i = 0; i < ARRAY_SIZE(x86_tcg_forms); i++) {
-        x86_tcg_forms[i].apply(cpu);
+    for (int i = 0; i < ARRAY_SIZE(x86_state_tcg_forms); i++) {
+        x86_state_tcg_forms[i].apply(cpu);
     }
 }
