@@ -29,6 +29,7 @@ static int switch_pre_save(void *opaque)
 static int switch_post_load(void *opaque, int version_id)
 {
     SwitchState *s = opaque;
+    const char *saved;
 
     if (s->saved_active == s->active) {
         if (s->active == SWITCHABLE_ACCEL_KVM) {
@@ -37,11 +38,16 @@ static int switch_post_load(void *opaque, int version_id)
         switch_arch_post_load_tcg();
         return 0;
     }
+    if (s->saved_active >= SWITCHABLE_ACCEL__MAX) {
+        error_report("the guest was saved under an accelerator that this QEMU"
+                     " does not know");
+        return -EINVAL;
+    }
+    saved = SwitchableAccel_str(s->saved_active);
     error_report("the guest was saved under %s and can't be loaded under %s:"
-                 " switch_accel, or initial=, first",
-                 s->saved_active < SWITCHABLE_ACCEL__MAX
-                 ? SwitchableAccel_str(s->saved_active) : "another accelerator",
-                 SwitchableAccel_str(s->active));
+                 " start QEMU with -accel switch,initial=%s, or run"
+                 " 'switch_accel %s' before loadvm", saved,
+                 SwitchableAccel_str(s->active), saved, saved);
     return -EINVAL;
 }
 

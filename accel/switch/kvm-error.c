@@ -89,7 +89,8 @@ static void switch_kvm_error_bh(void *opaque)
         return;
     }
     error_reportf_err(g_steal_pointer(&err),
-                      "KVM could not execute an instruction: ");
+                      "KVM could not execute an instruction, so the guest is"
+                      " stopped (system_reset revives it): ");
     vm_stop(RUN_STATE_INTERNAL_ERROR);
 }
 

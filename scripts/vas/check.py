@@ -198,8 +198,8 @@ def summarize(entries):
         print(f"SKIPPED {name}: {reason or 'no reason given, which counts as failed'}")
     failed += [name for name, reason in lines if not reason]
     for kind in excuses(entries):
-        print(f"FAILED: more is excused as {kind} than its budget: what is green proves too little"
-              " (scripts/vas/check.py, BUDGETS)")
+        print(f"FAILED: more is excused as {kind} than its budget: the run proves too little;"
+              " run it on an idle host (scripts/vas/check.py, BUDGETS)")
         failed.append(kind)
     lines = [line for line in lines if line[1]]
     if len(entries) > SLOWEST:
@@ -224,11 +224,10 @@ def main(argv):
     parser.add_argument("--tier", action="append", choices=TIERS,
                         help="only this tier; may be given more than once")
     parser.add_argument("--long", action="store_true",
-                        help="with higher counts, and with the tests that take too long for every "
-                        "day")
+                        help="also run the long tests, and raise the counts of the others")
     parser.add_argument("--sanitize", action="store_true",
-                        help="run a QEMU that was built with ASan and UBSan (not in the rig, which "
-                        "takes hours, unless --tier rig says so)")
+                        help="run a QEMU built with ASan and UBSan, without the rigs' tests; with "
+                        "--tier rig or --tier intel run those, too, which takes hours")
     parser.add_argument("--list", action="store_true", help="list the tests with what each proves; run none")
     parser.add_argument("name", nargs="*", help="only these tests")
     arguments = parser.parse_args(argv)

@@ -58,11 +58,10 @@ def boot_rig(cpu=None, kernel=None, kvm=None, model=None, **options):
 
 def main():
     parser = argparse.ArgumentParser(
-        prog="vas rig", description="Run COMMAND where /dev/kvm is a real kvm-amd, on a host with "
-        "AMD-V that our QEMU or Bochs emulates, or a real kvm-intel, on a host with VMX that Bochs emulates.  "
-        "Its output and exit status are handed back.  Our QEMU's binaries are there under the path "
-        "that they have here, and busybox.",
-        epilog="About 35 seconds to boot, 80 in Bochs.  Times measured inside say nothing "
+        prog="vas rig", description="Run COMMAND on an emulated host with a real KVM: kvm-amd "
+        "(our QEMU or Bochs emulates the host) or kvm-intel (Bochs).  Prints COMMAND's output and ends "
+        "with its status.  The host has busybox, and our QEMU under the path that it has here.",
+        epilog="About 35 seconds to boot, 75 in Bochs.  Times measured inside say nothing "
         "about hardware.")
     parser.add_argument("--cpu", choices=list(KINDS),
                         help="the kind of rig: amd has a kvm-amd in our QEMU, intel a kvm-intel in Bochs, "
@@ -83,7 +82,7 @@ def main():
     parser.add_argument("--put", action="append", default=[], metavar="FILE",
                         help="a file that COMMAND needs; programs come with their libraries")
     parser.add_argument("--get", action="append", default=[], metavar="FILE",
-                        help="a file that COMMAND leaves, to be copied here")
+                        help="copy this file of COMMAND's back here")
     parser.add_argument("--disk", action="append", default=[], metavar="IMAGE",
                         help="an image to be seen as /dev/vda, /dev/vdb… (sda in Bochs); never "
                         "written to")

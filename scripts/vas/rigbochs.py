@@ -112,8 +112,8 @@ class BochsRig(Rig):
 
     def _prepare(self, files, suite):
         if len(self.disks) >= len(PLACES):
-            raise RigError(f"a rig in Bochs has places for {len(PLACES) - 1} disks, not for "
-                           f"{len(self.disks)}")
+            raise RigError(f"a rig in Bochs takes {len(PLACES) - 1} disks at most, and "
+                           f"{len(self.disks)} were given")
         for file in (ISOLINUX, LDLINUX, BIOS, VGA_BIOS):
             if not file.exists():
                 raise RigError(f"{file} is missing: './vas rig --cpu {self.cpu}' installs its package")
@@ -151,7 +151,8 @@ class BochsRig(Rig):
         done = subprocess.run([program, "--help", "cpu"], check=False, capture_output=True, text=True)
         known = re.findall(r"^\w+$", done.stdout + done.stderr, re.M)
         if self.model not in known:
-            raise RigError(f"Bochs has no processor '{self.model}', but {', '.join(known)}")
+            raise RigError(f"Bochs has no processor '{self.model}'; it has: "
+                           f"{', '.join(known)}")
 
     def _launch(self, smp, mem, cmdline):
         program = bochs(smp > 1)

@@ -299,7 +299,7 @@ def without_tcg(host=None):
         guest.machine.switch("tcg")
         guest.machine.switch("kvm")
         expect_equal("exception", None, write(guest, "MISC_FEATURES_ENABLES", "=", 1))
-        expect_error("the guest has set what TCG does not have: MSR 0x140"
+        expect_error("the guest has changed an MSR that TCG lacks: MSR 0x140"
                      " (MISC_FEATURES_ENABLES) is 0x1, not 0x0",
                      guest.machine.qmp, "switch-accel", {"accel": "tcg"})
         expect_equal("accelerator", "kvm", guest.machine.accel())

@@ -237,7 +237,7 @@ def in_tcg_alone(way, host=None):
         try:
             guest = way.payload("switch,initial=tcg", laps, host)
         except MachineError as error:
-            if not re.search("doesn't support requested|not supported by this hypervisor", str(error)):
+            if not re.search("doesn't support requested|not supported by this hypervisor|needs KVM", str(error)):
                 raise
             raise Skip(f"this machine's KVM can't give the guest's CPU what it needs: "
                        f"{str(error).splitlines()[-1].split(': ')[-1]}") from error

@@ -254,8 +254,8 @@ def on_kvm_error_refused():
             machine.wait_event("STOP", 30)
             expect_equal("status", "internal-error", machine.qmp("query-status")["status"])
             expect_equal("accelerator", "kvm", machine.accel())
-            said = ("KVM could not execute an instruction: can't switch: a debugger has breakpoints"
-                    " set or is stepping")
+            said = ("KVM could not execute an instruction, so the guest is stopped (system_reset"
+                    " revives it): can't switch: a debugger has breakpoints set or is stepping")
             if said not in machine.output():
                 raise Failure(f"QEMU says: {machine.output()}")
             expect_equal("remove", b"OK", gdb_command(connection, b"z1,fff0,1"))

@@ -253,7 +253,7 @@ def foreign_features():
             guest.expect_laps(3)
         except Failure as error:
             raise Skip("this machine's KVM has no XSAVE for a CPU model without it") from error
-        expect_error("that its model does not have: xsave, avx (CR4", guest.machine.switch, "tcg")
+        expect_error("that its model lacks: xsave, avx (CR4", guest.machine.switch, "tcg")
         expect_untouched(guest.machine)
         guest.expect_laps(3)
 
@@ -417,7 +417,7 @@ def refusal(arguments, accel=SWITCH):
 # What no switch can carry, and the end of the sentence that says so.  Those that need no KVM to be
 # refused are tests/qtest/accel-switch-options-test.c's.
 Q35 = ["-M", "q35"]
-LACKS = "KVM and TCG do not both have the CPU feature "
+LACKS = "KVM or TCG lacks the CPU feature "
 REFUSED = [
     ([*Q35, "-device", "intel-iommu"], "does not work with device 'intel-iommu'"),
     ([*Q35, "-device", "amd-iommu"], "does not work with device 'amd-iommu'"),

@@ -19,8 +19,8 @@ static bool can_be_switched(CPUState *cs, Error **errp)
     CPUX86State *env = cpu_env(cs);
 
     if (env->hflags & HF_GUEST_MASK || env->efer & MSR_EFER_SVME) {
-        error_setg(errp, "vCPU %d runs a nested guest, or can (EFER.SVME)",
-                   cs->cpu_index);
+        error_setg(errp, "vCPU %d may run a nested guest, which no switch"
+                   " carries: EFER.SVME is set", cs->cpu_index);
         return false;
     }
     if ((x86_switch_lapic(X86_CPU(cs))->apicbase & MSR_IA32_APICBASE_BASE)
@@ -62,9 +62,9 @@ static bool can_be_switched_now(CPUState *cs, Error **errp)
          * KVM would keep a second NMI while TCG delivers this one: after a
          * switch to TCG, or after one to KVM that has failed
          */
-        error_setg(errp, "vCPU %d has an NMI pending, which this KVM"
-                   " (kvm_amd.vnmi=1) can't give back, and must run on"
-                   " until it is delivered", cs->cpu_index);
+        error_setg(errp, "vCPU %d has an NMI pending and must run on until it"
+                   " takes it: with kvm_amd.vnmi=1 KVM can't give it back",
+                   cs->cpu_index);
         return false;
     }
     if (tcg_enabled() && cs->watchpoint_hit) {
@@ -72,8 +72,8 @@ static bool can_be_switched_now(CPUState *cs, Error **errp)
          * A locked instruction has hit it; TCG still has to raise the #DB, of
          * which KVM would know nothing (hazard C8)
          */
-        error_setg(errp, "vCPU %d has met a watchpoint, and must run on"
-                   " until its debug exception", cs->cpu_index);
+        error_setg(errp, "vCPU %d has hit a watchpoint and must run on until"
+                   " its debug exception is delivered", cs->cpu_index);
         return false;
     }
     if (kvm_enabled() && env->pdptrs_valid &&

@@ -64,8 +64,8 @@ static bool kvmclock_get_reference(uint32_t khz)
     }
     before = x86_host_tsc(khz);
     if (kvm_vm_ioctl(kvm_state, KVM_GET_CLOCK, &data) < 0) {
-        warn_report_once("KVM_GET_CLOCK failed: kvm-clock is not set up in"
-                         " TCG");
+        warn_report_once("KVM_GET_CLOCK failed: TCG can't keep the guest's"
+                         " kvm-clock; have it use another clocksource");
         return false;
     }
     reference.clock_ns = data.clock;

@@ -173,8 +173,8 @@ bool x86_kvm_check_msrs(CPUState *cs, X86SwitchCPU *sc, Error **errp)
     diff = x86_state_diff(now, sc->other_msrs, X86_READ_BACK,
                           cpu_env(cs)->features);
     if (diff) {
-        error_setg(errp, "vCPU %d: the guest has set what TCG does not have:"
-                   " %s", cs->cpu_index, diff);
+        error_setg(errp, "vCPU %d: the guest has changed an MSR that TCG"
+                   " lacks: %s; a reset changes it back", cs->cpu_index, diff);
         return false;
     }
     return true;

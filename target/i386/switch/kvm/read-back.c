@@ -56,8 +56,8 @@ bool x86_kvm_read_back(CPUState *cs, Error **errp)
     if (held->have & X86_KVM_PDPTRS &&
         x86_kvm_pdptes_differ(cs, held->sregs.cr3, pdptes)) {
         /* KVM_SET_SREGS says nothing of those that it does not take. */
-        error_setg(errp, "vCPU %d: KVM has not taken the page directory"
-                   " pointers (PDPTEs) from memory", cs->cpu_index);
+        error_setg(errp, "vCPU %d: KVM has loaded other page directory pointers"
+                   " (PDPTEs) than those in memory", cs->cpu_index);
         return false;
     }
     x86_state_canonicalise(put, X86_READ_BACK);

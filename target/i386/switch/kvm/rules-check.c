@@ -98,7 +98,7 @@ SwitchResult x86_kvm_check_rules(CPUState *cs, Error **errp)
     if (!rule) {
         return SWITCH_OK;
     }
-    error_setg(errp, "vCPU %d: hardware would not run this state, %s",
+    error_setg(errp, "vCPU %d: a processor would refuse this state: %s",
                cs->cpu_index, text);
     return rule->passes ? SWITCH_NOT_NOW : SWITCH_REFUSED;
 }

@@ -81,9 +81,9 @@ bool x86_kvm_init_tsc(CPUState *cs, X86SwitchCPU *sc, Error **errp)
         x86_kvm_tsc_attr(cs, KVM_HAS_DEVICE_ATTR, NULL) == 0;
 
     if (sc->has_tsc_offset_attr && x86_kvm_tsc_stands_still(cs)) {
-        error_setg(errp, "this host's KVM miscounts its guests' TSC, as the"
-                   " TSC's frequency was measured anew since KVM was loaded:"
-                   " reload the kvm modules");
+        error_setg(errp, "KVM miscounts its guests' TSC, as the TSC's frequency"
+                   " was measured anew since KVM was loaded: reload"
+                   " kvm_intel or kvm_amd, and kvm");
         return false;
     }
     return true;
@@ -103,8 +103,8 @@ bool x86_kvm_check_tsc(CPUState *cs, Error **errp)
     if (!is_scaled(sc)) {
         return true;
     }
-    error_setg(errp, "vCPU %d's TSC runs at %u kHz, as a stream has set it,"
-               " and this host's at %u kHz: TCG does not scale it",
+    error_setg(errp, "vCPU %d: the migrated guest's TSC runs at %u kHz and this"
+               " host's at %u kHz, and TCG can't scale a TSC",
                cs->cpu_index, sc->tsc_khz, tsc_khz);
     return false;
 }

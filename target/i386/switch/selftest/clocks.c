@@ -76,9 +76,9 @@ static char *diff_timer(const X86Clocks *a, const X86Clocks *b)
     if (gone >= -rounded && gone <= elapsed + rounded) {
         return NULL;
     }
-    return g_strdup_printf("the LAPIC's timer had %" PRId64 " ns to go, has %"
-                           PRId64 " after %" PRId64, a->timer_left,
-                           b->timer_left, elapsed);
+    return g_strdup_printf("the LAPIC's timer had %" PRId64
+                           " ns left, and has %" PRId64 " ns left %" PRId64
+                           " ns later", a->timer_left, b->timer_left, elapsed);
 }
 
 char *x86_selftest_clocks_diff(const X86Clocks *before, const X86Clocks *after)

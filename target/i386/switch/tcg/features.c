@@ -60,8 +60,9 @@ bool x86_tcg_check_features(X86CPU *cpu, Error **errp)
             continue;
         }
         bit = ctz64(missing);
-        error_setg(errp, "-accel switch: KVM and TCG do not both have the CPU"
-                   " feature '%s'", feature_word_info[w].feat_names[bit]);
+        error_setg(errp, "-accel switch: KVM or TCG lacks the CPU feature '%s';"
+                   " leave it out of -cpu",
+                   feature_word_info[w].feat_names[bit]);
         return false;
     }
     return true;
@@ -177,7 +178,7 @@ bool x86_tcg_check_used_features(CPUState *cs, Error **errp)
     if (!names->len && !(env->cr[4] & cr4_reserved_bits(env))) {
         return true;
     }
-    error_setg(errp, "vCPU %d uses CPU features that its model does not have:"
+    error_setg(errp, "vCPU %d uses CPU features that its model lacks:"
                " %s (CR4 " TARGET_FMT_lx ", XCR0 0x%" PRIx64 ")",
                cs->cpu_index, names->len ? names->str : "unknown ones",
                env->cr[4], env->xcr0);
@@ -254,9 +255,8 @@ static void x86_tcg_hide_features(CPUX86State *env,
     if (names->len) {
         x86_tcg_hide_subleaves(env, table);
         warn_report_once("KVM shows the guest CPU features that its CPU model"
-                         " does not have, and TCG hides them: %s. A guest"
-                         " that uses them under KVM must not be switched",
-                         names->str);
+                         " lacks: %s. TCG hides them. Do not switch a guest"
+                         " that uses one of them under KVM", names->str);
     }
 }
 
@@ -271,8 +271,9 @@ void x86_tcg_init_cpuid(CPUState *cs, X86SwitchCPU *sc)
                           max * sizeof(sc->cpuid->entries[0]));
     sc->cpuid->nent = max;
     if (kvm_vcpu_ioctl(cs, KVM_GET_CPUID2, sc->cpuid) < 0) {
-        warn_report_once("KVM does not show its CPUID table: CPUID may differ"
-                         " in TCG");
+        warn_report_once("KVM_GET_CPUID2 failed: TCG makes a CPUID table of its"
+                         " own, and the guest may see CPUID change at a"
+                         " switch");
         g_clear_pointer(&sc->cpuid, g_free);
         return;
     }
