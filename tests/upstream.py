@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
 ./vas upstream's mails: git takes them, one after the other, on the pristine source, and makes of it
-what the fix- patches make; without a sender's name there are none.  --build: each builds alone.
+what the fix- patches make; without a sender's name there are none.  --build: each builds alone, and
+a payload that meets it under TCG alone fails without it and passes with it.
 """
 
 import os
@@ -11,10 +12,11 @@ import sys
 import tempfile
 
 from vas import paths
-from vas.testing import Failure, expect_equal, run_test
+from vas.machine import MachineError
+from vas.testing import Failure, Payload, expect_equal, run_test
 from vas.tree import patched_by
 from vas.upstream import Repository, copy_pristine, fixes, upstream
-from vas.upstreambuild import BuildError, build_each
+from vas.upstreambuild import PROGRAMS, BuildError, build_each
 
 AUTHOR = "A Tester <tester@example.org>"
 
@@ -68,11 +70,40 @@ def mails():
         nameless(scratch)
 
 
+# What meets a fix without -accel switch: a payload of the list, for that many laps, or a function.
+PROOFS = {
+    "fix-tcg-pdpte-accessed.patch": ("pae32", 1000, []),
+    "fix-tcg-access-page-crossing.patch":
+        ("cross32", 50, ["-device", "loader,addr=0x504,data=1,data-len=4"]),
+    "fix-tcg-reserved-fault.patch": ("paging32", 30, []),
+    "fix-tcg-lapic-divide.patch": ("timer64", 2, []),
+    "fix-tcg-x2apic.patch": ("x2apic64", 60, ["-cpu", "qemu64,-pni,+x2apic,enforce"]),
+    "fix-tcg-halt-step.patch": ("events64", 4, []),
+    "fix-tcg-osxsave.patch": ("xsave64", 10, ["-cpu", "qemu64,-pni,+xsave,+avx,enforce"]),
+}
+
+
+def proves(name):
+    """Whether the payload of the patch @name passes under TCG alone with the QEMU of paths.QEMU."""
+    if name not in PROOFS:
+        return None
+    payload, laps, arguments = PROOFS[name]
+    paths.QEMU = PROGRAMS
+    try:
+        with Payload(payload, "tcg", laps=laps, arguments=arguments, name="upstream") as guest:
+            guest.finish(30)
+    except (Failure, MachineError) as error:
+        print(f"{payload}: {str(error).splitlines()[0]}")
+        return False
+    return True
+
+
 def builds():
     try:
-        expect_equal("patches that do not build alone", [], build_each(fixes()))
+        wrong = build_each(fixes(), proves=proves)
     except BuildError as error:
         raise Failure(str(error)) from error
+    expect_equal("patches that are wrong alone", {}, wrong)
 
 
 if not os.path.isdir(os.path.join(paths.BUILD, "pristine")):

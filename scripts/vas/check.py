@@ -25,9 +25,9 @@ RIG_MEMORY = 3 << 30
 # Which share of all that it wanted to judge a run may leave unjudged, by the kind of excuse
 # (vas.testing.excuse()): beyond it, what is green proves too little.
 BUDGETS = {
-    "late": 0.5,        # series of a timer's ticks, when the host ran its own timers late
+    "late": 0.75,       # series of a timer's ticks, when the host ran its own timers late
     "awake": 0.1,       # HLTs that a KVM without hardware has ended
-    "again": 0.5,       # attempts that came to nothing, and were made again
+    "again": 0.7,       # attempts that came to nothing, and were made again
     "refused": 0.9,     # states that a KVM without hardware does not hold
 }
 # A budget counts from so many things to judge on: a run of a few tests has no share.

@@ -170,7 +170,7 @@ def main(argv):
                         "on 2 cores)")
     arguments = parser.parse_args(argv)
     folder = os.path.join(paths.BUILD, "upstream")
-    failed = []
+    failed = {}
     try:
         needing = upstream(folder, arguments.author, arguments.signoff)
         if arguments.build:
@@ -182,7 +182,7 @@ def main(argv):
     for name in needing:
         print(f"{name} does not apply without an earlier one")
     if failed:
-        sys.exit(f"upstream: these do not build alone: {', '.join(failed)}")
+        sys.exit("upstream: " + "; ".join(f"{name} {why}" for name, why in failed.items()))
 
 
 if __name__ == "__main__":

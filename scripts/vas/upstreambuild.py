@@ -8,6 +8,7 @@ import subprocess
 from vas import paths
 
 FOLDER = os.path.join(paths.BUILD, "upstream-qemu")
+PROGRAMS = os.path.join(FOLDER, "build")
 # As much of QEMU as the patches change.
 FLAGS = ["--python=/usr/bin/python3", "--target-list=x86_64-softmmu", "--disable-download",
          "--disable-docs", "--disable-install-blobs", "--without-default-features",
@@ -30,7 +31,7 @@ class Builder:
 
     def __init__(self):
         self._tree = os.path.join(FOLDER, "src")
-        self._folder = os.path.join(FOLDER, "build")
+        self._folder = PROGRAMS
         self._log = os.path.join(FOLDER, "build.log")
         self._environment = dict(os.environ, CCACHE_BASEDIR=FOLDER, CCACHE_NOHASHDIR="1")
         own = os.path.join(paths.BUILD, "meson/usr/lib/python3/dist-packages")
@@ -56,17 +57,28 @@ class Builder:
             raise BuildError(f"{os.path.basename(path)} does not apply, see {self._log}")
 
 
-def build_each(patches, say=print):
-    """Build each of the @patches, paths, alone; returns the names of those that do not build."""
+def build_each(patches, say=print, proves=None):
+    """
+    Build each of the @patches, paths, alone; returns a dict of what went wrong with which.
+
+    @proves: called with a patch's name while paths.QEMU is without any patch, and again when it has
+    that one alone: whether what the patch mends works; None if it does not say.
+    """
     say("building the pristine source (about 3 minutes on 2 cores)")
     builder = Builder()
-    failed = []
-    for number, path in enumerate(patches, 1):
-        name = os.path.basename(path)
+    names = [os.path.basename(path) for path in patches]
+    before = {name: proves(name) for name in names} if proves else {}
+    wrong = {}
+    for number, (name, path) in enumerate(zip(names, patches), 1):
         builder.patch(path)
-        good = builder.build()
+        outcome = "builds" if builder.build() else "does not build"
+        if outcome == "builds" and before.get(name) is not None:
+            after = proves(name)
+            outcome += {(False, True): ", and its payload passes, which fails without it",
+                        (True, True): ", and its payload passes with it and without it",
+                        }.get((before[name], after), ", and its payload fails with it")
         builder.patch(path, "-R")
-        say(f"{number} of {len(patches)}: {name}: {'builds' if good else 'DOES NOT BUILD'}")
-        if not good:
-            failed.append(name)
-    return failed
+        say(f"{number} of {len(names)}: {name}: {outcome}")
+        if outcome not in ("builds", "builds, and its payload passes, which fails without it"):
+            wrong[name] = outcome
+    return wrong
