@@ -33,9 +33,11 @@ HEAD = """\
 Tests
 =====
 
-What each test proves. `testing.rst <../testing.rst>`_ says how to run them, and how the rigs work.
-*Long* tests run with ``./vas check --long`` or by their name alone. *Alone* means that nothing else
-runs at the same time, as the test measures time.
+This page says what each test proves. `testing.rst <../testing.rst>`_ says how to run the tests, and
+how the rigs work.
+
+The column *how* says what is special. ``./vas check`` runs a *long* test only with ``--long``, or if
+it is given the test's name. An *alone* test measures time: no other test runs beside it.
 """
 HAZARD = re.compile(r"([A-G])(\d+)")
 

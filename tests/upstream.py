@@ -70,7 +70,7 @@ def mails():
         nameless(scratch)
 
 
-# What meets a fix without -accel switch: a payload of the list, for that many laps, or a function.
+# The fixes that a payload meets without -accel switch: the payload, its laps, QEMU's arguments.
 PROOFS = {
     "fix-tcg-pdpte-accessed.patch": ("pae32", 1000, []),
     "fix-tcg-access-page-crossing.patch":

@@ -30,16 +30,6 @@ static GSList *refused;
 
 static void switch_device_realized(DeviceListener *listener, DeviceState *dev)
 {
-    GSList *next;
-
-    /* QEMU tells no listener of one whose buses could not be realized. */
-    for (GSList *l = refused; l; l = next) {
-        next = l->next;
-        if (!DEVICE(l->data)->realized) {
-            object_unref(OBJECT(l->data));
-            refused = g_slist_delete_link(refused, l);
-        }
-    }
     for (int i = 0; i < ARRAY_SIZE(switch_refused_devices); i++) {
         if (object_dynamic_cast(OBJECT(dev), switch_refused_devices[i])) {
             refused = g_slist_append(refused, object_ref(OBJECT(dev)));
@@ -61,6 +51,11 @@ static void switch_device_unrealized(DeviceListener *listener, DeviceState *dev)
 static char *switch_device_reason(void)
 {
     for (GSList *l = refused; l; l = l->next) {
+        /*
+         * QEMU tells no listener of a device whose buses could not be realized.
+         * It stays in the list, as one that is about to be realized looks the
+         * same.
+         */
         if (DEVICE(l->data)->realized) {
             return g_strdup_printf("-accel switch does not work with device"
                                    " '%s'", object_get_typename(l->data));

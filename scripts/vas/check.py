@@ -82,12 +82,10 @@ def _meson(*arguments):
     return ["/usr/bin/python3", "-m", "mesonbuild.mesonmain", *arguments]
 
 
-def build_qemu_tests(folder):
-    """Build the tests that are part of QEMU's tree, in the build folder @folder."""
-    targets = registry.qemu_targets()
-    if targets:
-        _run(["ninja", "-C", folder, *targets], "building QEMU's tests",
-             dict(os.environ, CCACHE_BASEDIR=paths.TOP, CCACHE_NOHASHDIR="1"))
+def build_targets(folder, targets, what):
+    """Build the @targets in QEMU's build folder @folder, with ccache's hits shared among clones."""
+    _run(["ninja", "-C", folder, *targets], what,
+         dict(os.environ, CCACHE_BASEDIR=paths.TOP, CCACHE_NOHASHDIR="1"))
 
 
 def build_outer():
@@ -235,7 +233,8 @@ def main(argv):
         list_tests(arguments.tier or TIERS)
         return
     try:
-        build_qemu_tests(SANITIZED["VAS_QEMU"] if arguments.sanitize else paths.QEMU)
+        build_targets(SANITIZED["VAS_QEMU"] if arguments.sanitize else paths.QEMU,
+                      registry.qemu_targets(), "building QEMU's tests")
         build_outer()
         if rig_tiers(arguments):
             prepare_rigs(rig_tiers(arguments))

@@ -71,14 +71,15 @@ def build_each(patches, say=print, proves=None):
     wrong = {}
     for number, (name, path) in enumerate(zip(names, patches), 1):
         builder.patch(path)
-        outcome = "builds" if builder.build() else "does not build"
-        if outcome == "builds" and before.get(name) is not None:
+        good = builder.build()
+        outcome = "builds" if good else "does not build"
+        if good and before.get(name) is not None:
             after = proves(name)
-            outcome += {(False, True): ", and its payload passes, which fails without it",
-                        (True, True): ", and its payload passes with it and without it",
-                        }.get((before[name], after), ", and its payload fails with it")
+            good = after and not before[name]
+            outcome += (f", and its payload {'passes' if after else 'fails'} with it and "
+                        f"{'passes' if before[name] else 'fails'} without it")
         builder.patch(path, "-R")
         say(f"{number} of {len(names)}: {name}: {outcome}")
-        if outcome not in ("builds", "builds, and its payload passes, which fails without it"):
+        if not good:
             wrong[name] = outcome
     return wrong

@@ -69,8 +69,9 @@ def all_ways():
 
 def finish(way, guest, switched=True):
     """
-    The digest at the payload's end; says how often the payload, if it was @switched, could not judge.  A KVM that has no
-    hardware (kvm-pvm) was seen to end a HLT with interrupts off, in KVM_RUN, for nothing.
+    The digest at the payload's end.  Makes an excuse of what the payload could not judge: HLTs, and
+    ticks if it was @switched.  A KVM that has no hardware (kvm-pvm) was seen to end a HLT with
+    interrupts off, in KVM_RUN, for nothing.
     """
     digest = guest.finish(known_errors=way.known_errors)
     said = collections.Counter(SAID.findall(guest.machine.debugcon.text()))

@@ -9,6 +9,7 @@ import os
 import subprocess
 
 from vas import paths
+from vas.check import CheckError, build_targets
 from vas.machine import QMPError
 from vas.testing import Failure, Payload, expect_equal, main, need_kvm
 
@@ -26,8 +27,10 @@ def build():
 
 def configure_and_build():
     subprocess.run([os.path.join(paths.TOP, "configure"), "--package"], check=True)
-    subprocess.run(["ninja", "-C", PACKAGE, "qemu-system-i386", "qemu-system-x86_64"], check=True,
-                   env=dict(os.environ, CCACHE_BASEDIR=paths.TOP, CCACHE_NOHASHDIR="1"))
+    try:
+        build_targets(PACKAGE, ["qemu-system-i386", "qemu-system-x86_64"], "building QEMU")
+    except CheckError as error:
+        raise Failure(str(error)) from error
     paths.QEMU = PACKAGE
 
 
