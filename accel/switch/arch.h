@@ -50,6 +50,12 @@ void switch_ioctl_join(bool join);
  */
 
 /*
+ * Called during a switch before an ioctl of a vCPU, by whoever issues it.  May
+ * change what KVM is given, or issue another ioctl first.  0 or that one's
+ * negative errno.
+ */
+int switch_arch_before_ioctl(CPUState *cpu, unsigned long type, void *arg);
+/*
  * Called during a switch after an ioctl of a vCPU, which may have failed; by
  * whoever issues it, the vCPU's thread too.  BQL held.
  */

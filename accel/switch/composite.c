@@ -102,6 +102,7 @@ static void switch_machine_done(Notifier *notifier, void *data)
         error_report_err(err);
         exit(1);
     }
+    switch_init_parallel();
     if (switch_state->initial == SWITCHABLE_ACCEL_TCG) {
         const SwitchRequest request = { .to = SWITCHABLE_ACCEL_TCG };
         g_autoptr(AccelSwitchInfo) info = NULL;

@@ -80,6 +80,9 @@ bool switch_is_blocked_for_now(void);
 /* hrtimers.c: once, at init */
 void switch_init_hrtimers(void);
 
+/* parallel.c: once, when the vCPUs were made; none is added later */
+void switch_init_parallel(void);
+
 /* devices.c: devices that no switch can carry */
 void switch_init_devices(void);
 /* At start-up: refuse a machine that has one. */

@@ -96,6 +96,13 @@ int accel_switch_watched_ioctl(CPUState *cpu, int fd, unsigned long type,
         /* Another thread's; those with the BQL wait for us. */
         return ioctl(fd, type, arg);
     }
+    if (cpu) {
+        ret = switch_arch_before_ioctl(cpu, type, arg);
+        if (ret < 0) {
+            errno = -ret;
+            return -1;
+        }
+    }
     if (!switch_selftest_fails_ioctl(fd, type, arg, &ret)) {
         ret = ioctl(fd, type, arg);
     }

@@ -19,7 +19,7 @@
 static struct {
     QemuMutex lock;
     QemuCond work, done;
-    bool started;               /* main thread only */
+    int helpers;                /* threads besides the main thread; constant */
 
     /* All below: the lock.  A batch of vCPUs in the order of their indices. */
     SwitchVCPUStep step;
@@ -78,23 +78,7 @@ static void *parallel_thread(void *opaque)
     return NULL;
 }
 
-static void start_threads(int number)
-{
-    batch.started = true;
-    batch.cpus = g_ptr_array_new();
-    qemu_mutex_init(&batch.lock);
-    qemu_cond_init(&batch.work);
-    qemu_cond_init(&batch.done);
-    for (int i = 0; i < number; i++) {
-        QemuThread thread;
-
-        qemu_thread_create(&thread, "switch", parallel_thread, NULL,
-                           QEMU_THREAD_DETACHED);
-    }
-}
-
-/* How many threads are of use besides the main thread */
-static int helpers(void)
+void switch_init_parallel(void)
 {
     int vcpus = 0;
     CPUState *cpu;
@@ -102,8 +86,18 @@ static int helpers(void)
     CPU_FOREACH(cpu) {
         vcpus++;
     }
-    return MIN(DIV_ROUND_UP(vcpus, VCPUS_PER_THREAD),
-               g_get_num_processors()) - 1;
+    batch.helpers = MIN(DIV_ROUND_UP(vcpus, VCPUS_PER_THREAD),
+                        g_get_num_processors()) - 1;
+    batch.cpus = g_ptr_array_new();
+    qemu_mutex_init(&batch.lock);
+    qemu_cond_init(&batch.work);
+    qemu_cond_init(&batch.done);
+    for (int i = 0; i < batch.helpers; i++) {
+        QemuThread thread;
+
+        qemu_thread_create(&thread, "switch", parallel_thread, NULL,
+                           QEMU_THREAD_DETACHED);
+    }
 }
 
 static SwitchResult one_after_the_other(SwitchVCPUStep step, Error **errp)
@@ -122,15 +116,11 @@ static SwitchResult one_after_the_other(SwitchVCPUStep step, Error **errp)
 
 SwitchResult switch_each_vcpu(SwitchVCPUStep step, Error **errp)
 {
-    int number = helpers();
     CPUState *cpu;
 
     /* Ioctls that are to fail in turn have an order. */
-    if (number < 1 || switch_selftest_fails_ioctls()) {
+    if (batch.helpers < 1 || switch_selftest_fails_ioctls()) {
         return one_after_the_other(step, errp);
-    }
-    if (!batch.started) {
-        start_threads(number);
     }
     qemu_mutex_lock(&batch.lock);
     g_ptr_array_set_size(batch.cpus, 0);

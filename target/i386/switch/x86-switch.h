@@ -87,6 +87,7 @@ typedef struct X86SwitchCPU {
     bool interrupt_shadow;
     X86LapicTimer lapic_timer;
 
+    bool putting;               /* QEMU puts the registers of an import */
     /* What KVM was given since x86_kvm_forget_puts(). */
     X86KVMState put;
 

@@ -148,32 +148,32 @@ void switch_arch_restore_tcg(void)
 }
 
 /*
- * An NMI that is pending is not put a second time: with vNMI (kvm_amd.vnmi) KVM
- * would have two.  And the read-back is to compare the events that KVM was
- * given before, not those that it shows here.
+ * QEMU leaves the interrupt shadow out (hazard C7).
+ *
+ * TCG does not tell STI's shadow from MOV SS's.  With IF clear it was MOV SS,
+ * and must be: VM entry fails for blocking by STI with IF clear (SDM vol. 3C,
+ * checks on guest non-register state).
  */
+static void add_interrupt_shadow(CPUState *cs, bool shadow,
+                                 struct kvm_vcpu_events *events)
+{
+    events->interrupt.shadow = !shadow ? 0
+                               : cpu_env(cs)->eflags & IF_MASK
+                               ? KVM_X86_SHADOW_INT_STI
+                               : KVM_X86_SHADOW_INT_MOV_SS;
+    events->flags |= KVM_VCPUEVENT_VALID_SHADOW;
+}
+
 static int put_interrupt_shadow(CPUState *cs, bool shadow)
 {
-    X86SwitchCPU *sc = x86_switch_cpu(cs);
-    struct kvm_vcpu_events events, given = sc->put.events;
+    struct kvm_vcpu_events events;
     int ret = kvm_vcpu_ioctl(cs, KVM_GET_VCPU_EVENTS, &events);
 
     if (ret < 0 || switch_omits(SWITCH_FIXUP_INTERRUPT_SHADOW)) {
         return ret;
     }
-    /*
-     * TCG does not tell STI's shadow from MOV SS's.  With IF clear it was
-     * MOV SS, and must be: VM entry fails for blocking by STI with IF clear
-     * (SDM vol. 3C, checks on guest non-register state).
-     */
-    events.interrupt.shadow = !shadow ? 0
-                              : cpu_env(cs)->eflags & IF_MASK
-                              ? KVM_X86_SHADOW_INT_STI
-                              : KVM_X86_SHADOW_INT_MOV_SS;
-    ret = put_own_events(cs, &events, KVM_VCPUEVENT_VALID_SHADOW);
-    given.interrupt.shadow = events.interrupt.shadow;
-    sc->put.events = given;
-    return ret;
+    add_interrupt_shadow(cs, shadow, &events);
+    return put_own_events(cs, &events, KVM_VCPUEVENT_VALID_SHADOW);
 }
 
 /*
@@ -247,18 +247,45 @@ void x86_kvm_init_load_kvm(void)
 /*
  * The hardware's TLB holds what the guest's page tables said when the vCPU
  * last ran under KVM.  Registers that come back as they were do not flush it
- * (kernel: __set_sregs_common() looks for a difference): make one (hazard F1).
+ * (kernel: __set_sregs_common() looks for a difference): put others first
+ * (hazard F1).  Both structures begin alike.
  */
-static int force_mmu_reset(CPUState *cs)
+static int force_mmu_reset(CPUState *cs, unsigned long type,
+                           struct kvm_sregs *sregs)
 {
-    struct kvm_sregs sregs;
-    int ret = kvm_vcpu_ioctl(cs, KVM_GET_SREGS, &sregs);
+    int ret;
 
-    if (ret < 0) {
-        return ret;
+    if (switch_omits(SWITCH_FIXUP_SHADOW_FLUSH)) {
+        return 0;
     }
-    sregs.cr4 ^= CR4_PGE_MASK;
-    return kvm_vcpu_ioctl(cs, KVM_SET_SREGS, &sregs);
+    sregs->cr4 ^= CR4_PGE_MASK;
+    ret = kvm_vcpu_ioctl(cs, type, sregs);
+    sregs->cr4 ^= CR4_PGE_MASK;
+    return ret;
+}
+
+int switch_arch_before_ioctl(CPUState *cs, unsigned long type, void *arg)
+{
+    X86SwitchCPU *sc = x86_switch_cpu(cs);
+    int ret = 0;
+
+    if (!sc->putting) {
+        return 0;
+    }
+    sc->putting = false;
+    switch (type) {
+    case KVM_SET_SREGS:
+    case KVM_SET_SREGS2:
+        ret = force_mmu_reset(cs, type, arg);
+        break;
+    case KVM_SET_VCPU_EVENTS:
+        if (!switch_omits(SWITCH_FIXUP_INTERRUPT_SHADOW)) {
+            add_interrupt_shadow(cs, sc->interrupt_shadow, arg);
+        }
+        break;
+    }
+    sc->putting = true;
+    return ret;
 }
 
 /*
@@ -276,7 +303,9 @@ static int put_registers(CPUState *cs, Error **errp)
 
     env->tsc_khz = 0;
     env->features[FEAT_KVM] &= ~(CPUID_KVM_CLOCK | CPUID_KVM_CLOCK2);
+    x86_switch_cpu(cs)->putting = true;
     ret = kvm_arch_put_registers(cs, KVM_PUT_FULL_STATE, errp);
+    x86_switch_cpu(cs)->putting = false;
     env->features[FEAT_KVM] = kvm_features;
     env->tsc_khz = khz;
     return ret;
@@ -289,28 +318,22 @@ static X86HostTSC host_tsc;
  * The order matters: what KVM derives from other state is put after it.
  *
  *   registers first: they hold the APIC base, by which KVM takes or resets its
- *     LAPIC, and the TSC, which moves the TSC's offset
+ *     LAPIC, and the TSC, which moves the TSC's offset; with them the interrupt
+ *     shadow, and what resets the MMU
  *   the TSC's offset after the TSC: it is what counts
  *   the LAPIC after both: with VMX's preemption timer its timer's deadline is
  *     made of the guest's TSC as it is when the LAPIC is put (kernel:
  *     set_target_expiration(), vmx_set_hv_timer()), and an offset that comes
  *     later would move it
- *   the interrupt shadow after the registers, whose events leave it out
  */
 static SwitchResult import_vcpu(CPUState *cs, Error **errp)
 {
     ERRP_GUARD();
     X86SwitchCPU *sc = x86_switch_cpu(cs);
     SwitchResult result;
-    int ret = 0;
+    int ret;
 
     x86_kvm_forget_puts(sc);
-    if (!switch_omits(SWITCH_FIXUP_SHADOW_FLUSH)) {
-        ret = force_mmu_reset(cs);
-    }
-    if (ret < 0) {
-        goto fail;
-    }
     if (put_registers(cs, errp) < 0) {
         error_prepend(errp, "vCPU %d: ", cs->cpu_index);
         return SWITCH_REFUSED;
@@ -324,10 +347,6 @@ static SwitchResult import_vcpu(CPUState *cs, Error **errp)
         goto fail;
     }
     ret = x86_kvm_import_lapic(X86_CPU(cs));
-    if (ret < 0) {
-        goto fail;
-    }
-    ret = put_interrupt_shadow(cs, sc->interrupt_shadow);
     if (ret < 0) {
         goto fail;
     }
