@@ -49,6 +49,13 @@ static bool can_be_switched_now(CPUState *cs, Error **errp)
                    " run on until it leaves it", cs->cpu_index);
         return false;
     }
+    if (tcg_enabled() && cs->interrupt_request & CPU_INTERRUPT_SMI &&
+        x86_switch_lapic(X86_CPU(cs))->wait_for_sipi) {
+        /* KVM takes no such state (hazard C15) */
+        error_setg(errp, "vCPU %d waits for its startup and has an SMI pending;"
+                   " it must run on until it takes it", cs->cpu_index);
+        return false;
+    }
     if (env->a20_mask != ~0) {
         /* TCG applies the A20 mask to addresses, KVM ignores it (hazard C9) */
         error_setg(errp, "vCPU %d has its A20 line masked, and must run"

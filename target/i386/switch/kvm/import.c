@@ -264,6 +264,19 @@ static int force_mmu_reset(CPUState *cs, unsigned long type,
     return ret;
 }
 
+/*
+ * KVM takes no pending SMI for a vCPU that waits for SIPI (kernel:
+ * kvm_vcpu_ioctl_x86_set_vcpu_events()).  It may have waited when it was last
+ * in KVM; what it does now is put after the events (hazard C15).
+ */
+static int let_take_smi(CPUState *cs, const struct kvm_vcpu_events *events)
+{
+    struct kvm_mp_state state = { .mp_state = KVM_MP_STATE_RUNNABLE };
+
+    return events->smi.pending ? kvm_vcpu_ioctl(cs, KVM_SET_MP_STATE, &state)
+                               : 0;
+}
+
 int switch_arch_before_ioctl(CPUState *cs, unsigned long type, void *arg)
 {
     X86SwitchCPU *sc = x86_switch_cpu(cs);
@@ -279,6 +292,7 @@ int switch_arch_before_ioctl(CPUState *cs, unsigned long type, void *arg)
         ret = force_mmu_reset(cs, type, arg);
         break;
     case KVM_SET_VCPU_EVENTS:
+        ret = let_take_smi(cs, arg);
         if (!switch_omits(SWITCH_FIXUP_INTERRUPT_SHADOW)) {
             add_interrupt_shadow(cs, sc->interrupt_shadow, arg);
         }
