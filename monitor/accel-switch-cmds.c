@@ -5,6 +5,7 @@
  */
 #include "qemu/osdep.h"
 #include "block/aio.h"
+#include "exec/tb-validate.h"
 #include "monitor/hmp.h"
 #include "monitor/hmp-target.h"
 #include "monitor/monitor.h"
@@ -31,6 +32,20 @@ AccelSwitchInfo *coroutine_fn qmp_switch_accel(SwitchableAccel accel,
     return info;
 }
 
+static AccelTranslations *accel_translations(void)
+{
+    AccelTranslations *t = g_new0(AccelTranslations, 1);
+    TBValidateStats stats;
+
+    tb_validate_get_stats(&stats);
+    t->made = stats.made;
+    t->kept = stats.kept;
+    t->dropped = stats.dropped;
+    t->pages_compared = stats.pages;
+    t->flushes = stats.flushes;
+    return t;
+}
+
 AccelInfo *qmp_query_accel(Error **errp)
 {
     AccelInfo *info = g_new0(AccelInfo, 1);
@@ -53,6 +68,7 @@ AccelInfo *qmp_query_accel(Error **errp)
     if (switch_state->last) {
         info->last = QAPI_CLONE(AccelSwitchInfo, switch_state->last);
     }
+    info->translations = accel_translations();
     return info;
 }
 
@@ -125,6 +141,15 @@ void hmp_info_accel(Monitor *mon, const QDict *qdict)
     if (info->last) {
         monitor_printf(mon, "last: ");
         hmp_print_switch(mon, info->last);
+    }
+    if (info->translations) {
+        AccelTranslations *t = info->translations;
+
+        monitor_printf(mon, "translations: %" PRIu64 " made, %" PRIu64
+                       " kept, %" PRIu64 " dropped (%" PRIu64
+                       " pages compared, %" PRIu64 " flushes)\n",
+                       t->made, t->kept, t->dropped, t->pages_compared,
+                       t->flushes);
     }
     for (AccelBlockerList *l = info->blockers; l; l = l->next) {
         monitor_printf(mon, "blocked: %s\n", l->value->reason);

@@ -13,6 +13,7 @@
 #include "qemu/error-report.h"
 #include "qemu/module.h"
 #include "qemu/plugin.h"
+#include "exec/tb-validate.h"
 #include "hw/boards.h"
 #include "hw/qdev-core.h"
 #include "system/cpu-timers.h"
@@ -163,6 +164,9 @@ static int switch_init_machine(MachineState *ms)
         return ret;
     }
 
+    if (s->keep_translations) {
+        tb_validate_init();
+    }
     /* KVM runs until the machine is made. */
     tcg_allowed = false;
     s->active = SWITCHABLE_ACCEL_KVM;
@@ -278,6 +282,7 @@ static void switch_set_on_kvm_error(Object *obj, int value, Error **errp)
         SWITCH_ACCEL(obj)->field = value; \
     }
 
+SWITCH_BOOL_PROPERTY(keep_translations)
 SWITCH_BOOL_PROPERTY(read_back)
 SWITCH_BOOL_PROPERTY(check_rules)
 
@@ -299,6 +304,7 @@ static void switch_instance_init(Object *obj)
 {
     SwitchState *s = SWITCH_ACCEL(obj);
 
+    s->keep_translations = true;
     s->read_back = true;
     s->check_rules = true;
     s->wait = 5;
@@ -356,6 +362,13 @@ static void switch_accel_class_init(ObjectClass *oc, void *data)
     object_class_property_set_description(oc, "on-kvm-error",
         "what to do when KVM can't execute an instruction:"
         " report (default) or tcg, which is no security boundary");
+
+    object_class_property_add_bool(oc, "keep-translations",
+                                   switch_get_keep_translations,
+                                   switch_set_keep_translations);
+    object_class_property_set_description(oc, "keep-translations",
+        "keep TCG's translations while the guest is in KVM, and compare the"
+        " guest's code before they are used again (default: on)");
 
     object_class_property_add_bool(oc, "read-back", switch_get_read_back,
                                    switch_set_read_back);

@@ -29,6 +29,7 @@ struct SwitchState {
 
     SwitchableAccel initial;
     OnKvmError on_kvm_error;
+    bool keep_translations;
     bool read_back;
     bool check_rules;
     uint32_t wait;              /* seconds to retry a transient refusal */

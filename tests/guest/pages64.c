@@ -199,6 +199,24 @@ static void check_code(const Size *size)
     verify("code again", RETURNS + 1, call(size));
 }
 
+/* Executed under one accelerator, changed under the other; then the reverse. */
+static void check_changed_code(const Size *size)
+{
+    uint64_t code = size->linear + size->offset + CODE;
+
+    map(size, 0, RW);
+    flush(size);
+    for (int i = 0; i < 2; i++) {
+        verify("code before its change", RETURNS, call(size));
+        ask_switch();
+        write_function(code, ~RETURNS);
+        ask_switch();
+        verify("changed code", ~RETURNS, call(size));
+        write_function(code, RETURNS);
+        ask_switch();
+    }
+}
+
 static void check_bits(const Size *size)
 {
     uint64_t taken = fault.count;
@@ -273,6 +291,7 @@ void kernel_main(void)
         for (int i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
             check_frames(&sizes[i]);
             check_code(&sizes[i]);
+            check_changed_code(&sizes[i]);
             check_bits(&sizes[i]);
             check_global(&sizes[i]);
             if (i > 0) {

@@ -9,7 +9,7 @@
 #include "accel/switch/internal.h"
 
 static const char *const switch_fixup_names[SWITCH_FIXUP__MAX] = {
-    [SWITCH_FIXUP_TB_FLUSH]         = "tb-flush",
+    [SWITCH_FIXUP_TB_VALIDATE]      = "tb-validate",
     [SWITCH_FIXUP_SHADOW_FLUSH]     = "shadow-flush",
     [SWITCH_FIXUP_REINJECT]         = "reinject",
     [SWITCH_FIXUP_EXTINT]           = "extint",

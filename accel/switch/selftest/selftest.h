@@ -15,8 +15,8 @@
 
 /* A fix-up that a test may leave out (x-omit=NAME[:NAME…]) */
 typedef enum SwitchFixup {
-    /* To TCG: drop TBs, as stores under KVM left stale ones (hazard F3) */
-    SWITCH_FIXUP_TB_FLUSH,
+    /* In TCG: compare code with TBs made before the stay in KVM (hazard F3) */
+    SWITCH_FIXUP_TB_VALIDATE,
     /*
      * To KVM: drop its shadow pages and the hardware's TLB entries, as stores
      * to page tables in TCG left stale ones (hazards F1, F2)

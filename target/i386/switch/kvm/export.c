@@ -7,6 +7,7 @@
 #include "qapi/error.h"
 #include "exec/cputlb.h"
 #include "exec/tb-flush.h"
+#include "exec/tb-validate.h"
 #include "hw/i386/apic.h"
 #include "system/kvm.h"
 #include "switch/kvm/kvm.h"
@@ -163,9 +164,13 @@ void switch_arch_convert_to_tcg(void)
  * would leave the work to a vCPU, after others may have run stale TBs.  With
  * all vCPUs paused this is an exclusive context: say so.
  */
-static void flush_translated_code(void)
+static void distrust_translated_code(void)
 {
-    if (!first_cpu || switch_omits(SWITCH_FIXUP_TB_FLUSH)) {
+    if (!first_cpu || switch_omits(SWITCH_FIXUP_TB_VALIDATE)) {
+        return;
+    }
+    if (switch_state->keep_translations) {
+        tb_validate_all();
         return;
     }
     first_cpu->exclusive_context_count++;
@@ -177,7 +182,7 @@ void switch_arch_commit_tcg(void)
 {
     CPUState *cs;
 
-    flush_translated_code();
+    distrust_translated_code();
     CPU_FOREACH(cs) {
         APICCommonState *apic = x86_switch_lapic(X86_CPU(cs));
 
