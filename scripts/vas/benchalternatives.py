@@ -36,16 +36,22 @@ LABELS = {
 COLOURS = {"stop": "#7f8c8d", "switch": "#1e8449", "migrate": "#d68910", "snapshot": "#c0392b"}
 MEANING = """\
 Standing time: how long the guest does no work, in ms, by the counter of work in its memory, which
-the host reads about each 0.1 ms. It is the same measure for all lines, and begins with the last
-unit of work before, and ends with the first one after. The guest is compute64 with one vCPU and
-256 MiB, most of which it never touches. A guest that writes to its memory faster stands longer in a
-migration, and one with more memory in use stands longer in savevm.
+the host reads about each 0.1 ms. It is the same measure for all lines, from the last unit of work
+before to the first one after.
+
+The guest is compute64 with one vCPU and 256 MiB, most of which it never touches. A guest that
+writes to its memory faster stands longer in a migration, and one with more memory in use stands
+longer in a snapshot.
+
 Migration: to a second QEMU that waits with -incoming, over a unix socket on this machine, with
-QEMU's default parameters. The second column is the downtime that query-migrate reports.
-savevm, -loadvm: stop, savevm to a qcow2 image, quit, and a new QEMU with -loadvm: its start counts.
+QEMU's default parameters. The last column is the downtime that query-migrate reports.
+
+savevm, -loadvm: stop, savevm to a qcow2 image, quit, and a new QEMU with -loadvm, whose start
+counts.
+
 Both cross from KVM to TCG only without the device kvmclock, which an old machine type allows
-(pc-i440fx-5.1, -cpu …,-kvmclock); all lines have that machine, and the same CPU. Such a guest has
-no kvm-clock, and its TSC jumps. What is not measured failed, and the reason stands below."""
+(pc-i440fx-5.1, -cpu …,-kvmclock). All lines have that machine, and the same CPU. Such a guest has
+no kvm-clock, and its TSC jumps."""
 
 
 def add_arguments(parser):

@@ -25,11 +25,15 @@ PHASE_COLOURS = ("#34495e", "#2980b9", "#8e44ad", "#c0392b", "#7f8c8d")
 MEANING = """\
 Downtime: QEMU's own figure for a switch, from the last instruction of the guest under one
 accelerator (at the latest) to the first possible one under the other (at the earliest).
+
 stop + cont: from the first command to the answer of the second, in the same process, between the
-switches. The ratio compares the medians. The phases are parts of the downtime: "quiesce" stops the
-vCPUs, "export" reads their registers from the old accelerator, "convert" changes their form,
-"import" writes them into the new accelerator, and "resume" lets the vCPUs run. With one vCPU the
-guest is soak64; with more it is compute64, and each vCPU computes."""
+switches. The ratio compares the medians.
+
+The phases are parts of the downtime: "quiesce" stops the vCPUs, "export" reads their registers from
+the old accelerator, "convert" changes their form, "import" writes them into the new accelerator,
+and "resume" lets the vCPUs run.
+
+With one vCPU the guest is soak64; with more it is compute64, and each vCPU computes."""
 
 
 def add_arguments(parser):

@@ -35,7 +35,9 @@ def where(host):
     modules = [name for name in facts["modules"] if name != "kvm"]
     return {"date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), "commit": _commit(),
             "cpu": facts["cpu"], "cpus": facts["cpus"], "kernel": facts["kernel"],
-            "kvm_module": ", ".join(modules) or "none that is known"}
+            "kvm_module": ", ".join(modules) or "built in, or not known",
+            "virtualization": ", ".join(facts["virtualization"])
+            or "none: KVM runs guests without hardware"}
 
 
 def text(measurement, result):
@@ -68,7 +70,7 @@ def _section(name, measurement, result, picture):
     parts += [_html_table(*one) for one in measurement.tables(result)]
     parts += [f"<p>{html.escape(sentence)}</p>" for sentence in measurement.notes(result)]
     parts += [f"<p>{html.escape(paragraph)}</p>" for paragraph in
-              re.split(r"(?<=\.)\n", measurement.MEANING)]
+              measurement.MEANING.split("\n\n")]
     return "\n".join(parts)
 
 
@@ -79,7 +81,8 @@ def page(place, sections, quick):
     """
     facts = [("date", place["date"]), ("commit", place["commit"]), ("CPU", place["cpu"]),
              ("host CPUs", place["cpus"]), ("kernel", place["kernel"]),
-             ("KVM module", place["kvm_module"])]
+             ("KVM module", place["kvm_module"]),
+             ("virtualization by hardware", place["virtualization"])]
     parts = ["<!DOCTYPE html>", '<html lang="en"><head><meta charset="utf-8"/>',
              f"<title>qemu-vas: measurements</title><style>{STYLE}</style></head><body>",
              "<h1>qemu-vas: measurements</h1>",

@@ -20,12 +20,15 @@ LABELS = {"kvm": "-accel kvm", "unsampled": "-accel switch, no switches",
 COLOURS = {"kvm": "#154360", "unsampled": "#5dade2", "kept": "#1e8449", "flushed": "#c0392b"}
 MEANING = """\
 Sampling: at the start of each period the running guest is switched to TCG, stays there for a
-window, and is switched back to KVM. The guest is compute64, with one vCPU. Its speed is in units
-of work (16 function calls) per second of the host's time, with all switches in it, by a counter in
-the guest's memory. It is compared with the speed under plain -accel kvm (kernel-irqchip=split, the
-same -cpu), as a ratio of medians over the turns. One QEMU for each line takes its turn; the others
-are stopped meanwhile. The real window is the time from the answer to switch-accel tcg to the
-sending of switch-accel kvm."""
+window, and is switched back to KVM. The guest is compute64, with one vCPU.
+
+Speed: units of work (16 function calls) per second of the host's time, with all switches in it, by
+a counter in the guest's memory. It is compared with the speed under plain -accel kvm
+(kernel-irqchip=split, the same -cpu), as a ratio of medians over the turns. One QEMU for each line
+takes its turn; the others are stopped meanwhile.
+
+The real window is the time from the answer to switch-accel tcg to the sending of switch-accel
+kvm."""
 
 
 def add_arguments(parser):

@@ -24,13 +24,16 @@ COLOURS = {"kvm": "#154360", "switch_in_kvm": "#5dade2", "tcg": "#78281f",
 MEANING = """\
 Speed: units of the guest's work per second of the host's time, by a counter in the guest's memory.
 There is one QEMU for each guest and accelerator. They take turns; the others are stopped meanwhile.
+Each run has fresh QEMUs. No switch is made.
+
 -accel switch is compared with the plain accelerator of the same binary, of the same -cpu, and with
-kernel-irqchip=split under KVM, as -accel switch has it. No switch is made here. The ratio is that
-of the medians over all turns: 1.00 means that -accel switch costs nothing while the guest runs."""
+kernel-irqchip=split under KVM, as -accel switch has it. The ratio is that of the medians over all
+turns: 1.00 means that -accel switch costs nothing while the guest runs."""
 
 
 def add_arguments(parser):
-    parser.add_argument("--turns", type=int, metavar="N", help="turns of each QEMU (7)")
+    parser.add_argument("--runs", type=int, metavar="N", help="runs with fresh QEMUs (4)")
+    parser.add_argument("--turns", type=int, metavar="N", help="turns of each QEMU in a run (3)")
     parser.add_argument("--seconds", type=float, metavar="S", help="length of a turn (1)")
     parser.add_argument("--guest", choices=list(GUESTS), action="append",
                         help="what the guest does; may be given more than once (all)")
@@ -50,7 +53,11 @@ def check_turns(arguments, turns, seconds):
 
 def check(arguments):
     """Fill in what was not given; a Failure says what can't be."""
-    check_turns(arguments, 7, 1)
+    check_turns(arguments, 3, 1)
+    if arguments.runs is None:
+        arguments.runs = 1 if arguments.quick else 4
+    if not 1 <= arguments.runs <= 1000:
+        raise Failure(f"--runs must be 1 to 1000, not {arguments.runs}")
     arguments.guest = list(dict.fromkeys(arguments.guest or GUESTS))
 
 
@@ -62,9 +69,8 @@ def running(guest):
     guest.machine.stop()
 
 
-def _measure_guest(arguments, name, cpu, progress):
-    """Speeds of the guest @name, by accelerator."""
-    speeds = {accel: [] for accel in ACCELS}
+def _run(arguments, name, cpu, speeds, progress):
+    """One run of the guest @name; adds to its @speeds by accelerator."""
     with contextlib.ExitStack() as stack:
         guests = {}
         for accel, options in ACCELS.items():
@@ -80,17 +86,20 @@ def _measure_guest(arguments, name, cpu, progress):
                     speed(guest, SETTLE_SECONDS)
                     speeds[accel].append(speed(guest, arguments.seconds))
                 progress.step()
-    return speeds
 
 
 def measure(arguments):
     """What --json writes."""
     abilities = Abilities()
-    progress = Progress("speed", len(arguments.guest) * arguments.turns * len(ACCELS))
-    result = {"parameters": {name: getattr(arguments, name) for name in ("turns", "seconds")},
+    progress = Progress("speed", len(arguments.guest) * arguments.runs * arguments.turns
+                        * len(ACCELS))
+    result = {"parameters": {name: getattr(arguments, name)
+                             for name in ("runs", "turns", "seconds")},
               "cpu": abilities.cpu, "guests": {}}
     for name in arguments.guest:
-        speeds = _measure_guest(arguments, name, abilities.cpu, progress)
+        speeds = {accel: [] for accel in ACCELS}
+        for _ in range(arguments.runs):
+            _run(arguments, name, abilities.cpu, speeds, progress)
         medians = {accel: statistics.median(values) for accel, values in speeds.items()}
         result["guests"][name] = {
             "unit_of_work": GUESTS[name][2],
@@ -117,7 +126,7 @@ def tables(result):
 def notes(result):
     """Sentences below the tables."""
     values = result["parameters"]
-    return [f"{values['turns']} turn(s) of {values['seconds']:g} s each.",
+    return [f"{values['runs']} run(s) of {values['turns']} turn(s) of {values['seconds']:g} s each.",
             *(f"{name}: the guest {GUESTS[name][1]}; a unit is {row['unit_of_work']}."
               for name, row in result["guests"].items())]
 

@@ -21,15 +21,20 @@ LENGTHS = [1, 10, 100]
 KVM_SECONDS = 0.02
 COUNTERS = ("made", "kept", "dropped", "pages-compared", "flushes")
 KIND_COLOURS = {"kept": "#1e8449", "flushed": "#c0392b"}
-MEANING = f"""\
-Windows: the guest runs under KVM for {KVM_SECONDS * 1000:.0f} ms, and then in TCG for a window of the given length, a hundred
-times. "kept" is -accel switch,keep-translations=on; "flushed" is keep-translations=off, a full
-flush at each switch. Both take turns, window by window, each in its own QEMU. Work: units of the
-guest's work in the window, by a counter in the guest's memory. Translations made: from query-accel,
-over the window and the switches at both its ends. To count exactly, each window begins and ends
-with the guest stopped: stop, switch-accel tcg, cont, sleep, stop, switch-accel kvm, cont. A
-window's real length is the time between QEMU's events RESUME and STOP. A run has fresh QEMUs; the
-figures are medians over the runs."""
+MEANING = """\
+Windows: the guest runs under KVM for 20 ms, then in TCG for a window of the given length, and so
+on, a hundred times. "kept" is -accel switch,keep-translations=on; "flushed" is
+keep-translations=off, a full flush at each switch. Both take turns, window by window, each in its
+own QEMU.
+
+Work: units of the guest's work in the window, by a counter in the guest's memory, divided by the
+window's real length. Translations made: from query-accel, over the window and the switches at both
+its ends.
+
+To count exactly, each window begins and ends with the guest stopped: stop, switch-accel tcg, cont,
+sleep, stop, switch-accel kvm, cont. A window's real length is the time between QEMU's events RESUME
+and STOP. A busy host makes it longer than asked for. A run has fresh QEMUs; the figures are medians
+over the runs."""
 
 
 def lengths(text):
@@ -153,12 +158,12 @@ def tables(result):
     for length, kinds in result["windows"].items():
         for kind, series in kinds.items():
             label = f"{length} ms, {kind}"
-            rows.append([label, *(f"{series['work'][number]:.0f}" for number in numbers),
+            rows.append([label, *(f"{series['work_per_ms'][number]:.0f}" for number in numbers),
                          f"{series['real_ms']['p50']:.2f}"])
             counts = series["translations"]
             made.append([label, *(f"{counts['made'][number]:.0f}" if counts else "?"
                                   for number in numbers)])
-    yield (f"Work in a window (units: {result['unit_of_work']})",
+    yield (f"Work in a window, in units per ms (a unit: {result['unit_of_work']})",
            ["", *names, "real length (ms)"], rows)
     yield "Translations made in a window", ["", *names], made
 
@@ -183,11 +188,10 @@ def draw(result, figure):
     numbers = range(1, result["parameters"]["count"] + 1)
     for (length, kinds), above, below in zip(columns, upper, lower):
         for kind, series in kinds.items():
-            colour = KIND_COLOURS[kind]
-            above.plot(numbers, series["work"], color=colour, marker=".", markersize=4, label=kind)
+            style = {"color": KIND_COLOURS[kind], "marker": ".", "markersize": 4, "label": kind}
+            above.plot(numbers, series["work_per_ms"], **style)
             if series["translations"]:
-                below.plot(numbers, series["translations"]["made"], color=colour, marker=".",
-                           markersize=4, label=kind)
+                below.plot(numbers, series["translations"]["made"], **style)
         above.set(title=f"windows of {length} ms", ylim=(0, None))
         below.set(xlabel="number of the window (log scale)", ylim=(0, None))
         if not series["translations"]:
@@ -197,7 +201,7 @@ def draw(result, figure):
         for axes in (above, below):
             plain_log(axes.xaxis)
             axes.grid(True, alpha=0.3)
-    upper[0].set(ylabel=f"work ({result['unit_of_work']})")
+    upper[0].set(ylabel=f"work per ms (unit: {result['unit_of_work']})")
     lower[0].set(ylabel="translations made")
     upper[0].legend()
 

@@ -29,7 +29,7 @@ BENCH = {
     "sampling": ["cpu", "duty_percent", "speeds"],
     "alternatives": ["cpu", "machine_type", "poll_ms", "ways"],
 }
-PLACE = ["commit", "cpu", "cpus", "date", "kernel", "kvm_module"]
+PLACE = ["commit", "cpu", "cpus", "date", "kernel", "kvm_module", "virtualization"]
 DIRECTION = ["max_us", "p50_us", "p90_us", "p99_us", "phases", "ratio_to_stop_cont"]
 PHASES = ["convert", "export", "import", "quiesce", "resume"]
 
@@ -194,5 +194,5 @@ def qemu():
             machine.debugcon.expect("SeaBIOS", 30)
 
 
-main({"bench": bench, "bench-report": bench_report, "soak": soak, "refused": refused, "qemu": qemu, "doctor": doctor,
-      "doctor-without-kvm": doctor_without_kvm})
+main({"bench": bench, "bench-report": bench_report, "soak": soak, "refused": refused, "qemu": qemu,
+      "doctor": doctor, "doctor-without-kvm": doctor_without_kvm})
