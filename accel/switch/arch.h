@@ -23,7 +23,8 @@ bool switch_fire_hrtimers(int thread_id);
  *
  *   to TCG: export, check, convert, swap, commit; abandon_export if export or
  *           check fails
- *   to KVM: check, convert, swap, import, commit; restore if import fails
+ *   to KVM: await, before vCPUs are paused; check, convert, swap, import,
+ *           commit; restore if import fails
  */
 
 /*
@@ -62,6 +63,14 @@ void switch_arch_abandon_export(void);
 void switch_arch_convert_to_tcg(void);
 /* After the swap: the LAPIC's timer, TLBs, translated code.  Cannot fail. */
 void switch_arch_commit_tcg(void);
+/* vCPUs were told to run in TCG: begin what the way to KVM will need. */
+void switch_arch_resumed_tcg(void);
+
+/*
+ * Wait until that is done.  vCPUs need not be paused.  Drops the BQL for a
+ * moment, as pause_all_vcpus() does.
+ */
+void switch_arch_await_kvm(void);
 /* Keep a copy of TCG's state, then make KVM's form out of it. */
 void switch_arch_convert_to_kvm(void);
 /* Put all into KVM; on failure switch_arch_restore_tcg() must follow. */

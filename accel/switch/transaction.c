@@ -166,6 +166,9 @@ SwitchResult switch_transact(SwitchableAccel to, AccelSwitchInfo **done,
     trace_accel_switch_begin(SwitchableAccel_str(info->from),
                              SwitchableAccel_str(to));
     switch_state->in_progress = true;
+    if (to == SWITCHABLE_ACCEL_KVM) {
+        switch_arch_await_kvm();
+    }
     start = mark = get_clock();
 
     pause_all_vcpus();
@@ -178,6 +181,9 @@ SwitchResult switch_transact(SwitchableAccel to, AccelSwitchInfo **done,
     resume_all_vcpus();
     ph->resume_ns = switch_lap(&mark);
     info->downtime_ns = mark - start;
+    if (result == SWITCH_OK && to == SWITCHABLE_ACCEL_TCG) {
+        switch_arch_resumed_tcg();
+    }
     switch_state->in_progress = false;
 
     if (result != SWITCH_OK) {

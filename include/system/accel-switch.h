@@ -99,6 +99,15 @@ static inline int accel_switch_ioctl(CPUState *cpu, int fd, unsigned long type,
 }
 
 /**
+ * accel_switch_lock_slots, accel_switch_unlock_slots: while memory slots are
+ * made or deleted behind the back of KVM's memory listener
+ *
+ * Any thread; the BQL is taken before this lock, if both are.
+ */
+void accel_switch_lock_slots(void);
+void accel_switch_unlock_slots(void);
+
+/**
  * accel_switch_on_kvm_error: may TCG take over from an internal error of KVM?
  * @cpu: the vCPU whose KVM_RUN ended with KVM_EXIT_INTERNAL_ERROR
  *

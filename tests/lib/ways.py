@@ -31,7 +31,7 @@ SAID = re.compile(r"(?m)^\.*(LATE|ON TIME|AWAKE|ASLEEP)$")
 # Fewer switches than these before a payload's end would be no test: then it is run again, for four
 # times as many laps.
 LEAST_AT_RANDOM = 10
-TRIES = 4
+TRIES = 6
 # The port at which payloads ask for switches, as fast as they can.
 PORT = ["-device", "isa-accel-switch,max-switches-per-second=0"]
 

@@ -54,9 +54,13 @@ void qmp_x_accel_roundtrip(Error **errp)
                           ? SWITCHABLE_ACCEL_TCG : SWITCHABLE_ACCEL_KVM);
     start = get_clock();
     switch_state->in_progress = true;
+    switch_arch_await_kvm();
     pause_all_vcpus();
     round_trip(out, errp);
     resume_all_vcpus();
+    if (switch_state->active == SWITCHABLE_ACCEL_TCG) {
+        switch_arch_resumed_tcg();
+    }
     switch_state->in_progress = false;
     if (switch_state->active == out->to) {
         out->downtime_ns = get_clock() - start;

@@ -75,6 +75,11 @@ bool switch_selftest_fails_ioctl(int fd, unsigned long type, void *arg,
                                  int *ret);
 /* Whether one has failed in this switch. */
 bool switch_selftest_has_failed(void);
+/* Whether each is to fail in turn. */
+static inline bool switch_selftest_fails_ioctls(void)
+{
+    return switch_state->fail_ioctls;
+}
 
 /* All state of the vCPUs that the active accelerator shows. */
 typedef struct SwitchSnapshot SwitchSnapshot;
@@ -118,6 +123,11 @@ static inline bool switch_selftest_fails_ioctl(int fd, unsigned long type,
 }
 
 static inline bool switch_selftest_has_failed(void)
+{
+    return false;
+}
+
+static inline bool switch_selftest_fails_ioctls(void)
 {
     return false;
 }

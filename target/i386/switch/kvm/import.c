@@ -5,15 +5,8 @@
  */
 #include "qemu/osdep.h"
 #include "qapi/error.h"
-#include "qemu/memalign.h"
-#include "qemu/units.h"
-#include "exec/address-spaces.h"
 #include "hw/i386/apic.h"
-#include "hw/intc/ioapic.h"
-#include "hw/intc/ioapic_internal.h"
-#include "hw/boards.h"
 #include "system/kvm.h"
-#include "system/kvm_int.h"
 #include "system/runstate.h"
 #include "kvm/kvm_i386.h"
 #include "switch/kvm/kvm.h"
@@ -154,57 +147,6 @@ void switch_arch_restore_tcg(void)
     }
 }
 
-/* A guest-physical page that is neither RAM nor a device's. */
-static bool find_unused_page(hwaddr *addr)
-{
-    /* Between the IOAPIC and the HPET; the LAPIC and the BIOS are above. */
-    for (hwaddr page = 0xfec10000; page < 0xfecff000; page += 4 * KiB) {
-        MemoryRegionSection s = memory_region_find(get_system_memory(), page,
-                                                   4 * KiB);
-
-        if (!s.mr) {
-            *addr = page;
-            return true;
-        }
-        memory_region_unref(s.mr);
-    }
-    return false;
-}
-
-/*
- * In TCG the guest has changed its page tables behind KVM's back.  Make KVM
- * forget all that it derived from them: shadow pages, and with new roots the
- * hardware's TLBs (hazards F1, F2).  Deleting a memory slot does that (kernel:
- * kvm_arch_flush_shadow_memslot()), so one is made to be deleted.
- */
-static int flush_shadow_pages(void)
-{
-    static void *backing;
-    struct kvm_userspace_memory_region region = {
-        .slot = kvm_state->nr_slots_max - 1,
-        .memory_size = 4 * KiB,
-    };
-    hwaddr addr;
-    int ret;
-
-    if (kvm_state->memory_listener.nr_slots_allocated >=
-        kvm_state->nr_slots_max || !find_unused_page(&addr)) {
-        return -ENOSPC;
-    }
-    if (!backing) {
-        backing = qemu_memalign(4 * KiB, 4 * KiB);
-        memset(backing, 0, 4 * KiB);
-    }
-    region.guest_phys_addr = addr;
-    region.userspace_addr = (uintptr_t)backing;
-    ret = kvm_vm_ioctl(kvm_state, KVM_SET_USER_MEMORY_REGION, &region);
-    if (ret < 0) {
-        return ret;
-    }
-    region.memory_size = 0;
-    return kvm_vm_ioctl(kvm_state, KVM_SET_USER_MEMORY_REGION, &region);
-}
-
 /*
  * An NMI that is pending is not put a second time: with vNMI (kvm_amd.vnmi) KVM
  * would have two.  And the read-back is to compare the events that KVM was
@@ -270,7 +212,7 @@ int switch_arch_post_load_kvm(void)
 {
     x86_kvm_tsc_load_begins();
     kvm_loaded = !switch_omits(SWITCH_FIXUP_INTERRUPT_READY);
-    return switch_omits(SWITCH_FIXUP_SHADOW_FLUSH) ? 0 : flush_shadow_pages();
+    return x86_kvm_load_shadow();
 }
 
 /* If this fails, KVM has refused the registers, too: QEMU has reported it. */
@@ -401,44 +343,17 @@ fail:
     return SWITCH_REFUSED;
 }
 
-/*
- * KVM reports EOIs only of vectors that it has a route with, and QEMU updates
- * no route of a masked pin.  TCG may have delivered an interrupt before its pin
- * was masked: the route must be there until the EOI (hazard E4).
- */
-static int update_ioapic_routes(Object *obj, void *opaque)
-{
-    IOAPICCommonState *s =
-        (IOAPICCommonState *)object_dynamic_cast(obj, TYPE_IOAPIC_COMMON);
-    uint64_t table[IOAPIC_NUM_PINS];
-
-    if (s) {
-        memcpy(table, s->ioredtbl, sizeof(table));
-        for (int i = 0; i < IOAPIC_NUM_PINS; i++) {
-            if (table[i] & IOAPIC_LVT_REMOTE_IRR) {
-                s->ioredtbl[i] &= ~(uint64_t)IOAPIC_LVT_MASKED;
-            }
-        }
-        IOAPIC_COMMON_GET_CLASS(s)->post_load(s);
-        memcpy(s->ioredtbl, table, sizeof(table));
-    }
-    return 0;
-}
-
 SwitchResult switch_arch_import_kvm(Error **errp)
 {
     ERRP_GUARD();
     SwitchResult result;
     X86HostTSC host;
     CPUState *cs;
-    int ret;
+    int ret = x86_kvm_import_shadow();
 
-    if (!switch_omits(SWITCH_FIXUP_SHADOW_FLUSH)) {
-        ret = flush_shadow_pages();
-        if (ret < 0) {
-            error_setg_errno(errp, -ret, "KVM_SET_USER_MEMORY_REGION");
-            return SWITCH_REFUSED;
-        }
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "KVM_SET_USER_MEMORY_REGION");
+        return SWITCH_REFUSED;
     }
     host = x86_host_tsc(x86_kvm_tsc_khz());
     CPU_FOREACH(cs) {
@@ -447,12 +362,6 @@ SwitchResult switch_arch_import_kvm(Error **errp)
             return result;
         }
     }
-    /*
-     * The guest may have changed the IOAPICs in TCG: KVM needs their
-     * entries to route, and to know which EOIs to report (hazard E4).
-     */
-    object_child_foreach_recursive(OBJECT(current_machine),
-                                   update_ioapic_routes, NULL);
     return SWITCH_OK;
 }
 

@@ -91,6 +91,19 @@ void x86_kvm_settle_tcg(void);
 /* Have a state that was loaded into KVM put right when the machine starts. */
 void x86_kvm_init_load_kvm(void);
 
+/* shadow.c */
+void x86_kvm_init_shadow(void);
+/*
+ * After switch_arch_await_kvm(): have KVM drop its shadow pages unless that was
+ * done since the guest left KVM.  0 or a negative errno.
+ */
+int x86_kvm_import_shadow(void);
+/*
+ * Guest memory was loaded while KVM has the guest: have KVM drop its shadow
+ * pages.  0 or a negative errno.
+ */
+int x86_kvm_load_shadow(void);
+
 /* tsc.c */
 
 /*

@@ -6,7 +6,7 @@
 #include "qemu/osdep.h"
 #include "switch/kvm/module.h"
 
-static bool preemption_timer, vnmi;
+static bool preemption_timer, vnmi, nested_paging;
 static unsigned tsc_tolerance_ppm = 250;
 
 static bool parameter_is_on(const char *path)
@@ -24,6 +24,8 @@ void x86_kvm_module_init(void)
     preemption_timer =
         parameter_is_on("/sys/module/kvm_intel/parameters/preemption_timer");
     vnmi = parameter_is_on("/sys/module/kvm_amd/parameters/vnmi");
+    nested_paging = parameter_is_on("/sys/module/kvm_intel/parameters/ept") ||
+                    parameter_is_on("/sys/module/kvm_amd/parameters/npt");
     if (g_file_get_contents("/sys/module/kvm/parameters/tsc_tolerance_ppm",
                             &ppm, NULL, NULL)) {
         tsc_tolerance_ppm = g_ascii_strtoull(ppm, NULL, 10);
@@ -38,6 +40,11 @@ unsigned x86_kvm_tsc_tolerance_ppm(void)
 bool x86_kvm_has_preemption_timer(void)
 {
     return preemption_timer;
+}
+
+bool x86_kvm_has_nested_paging(void)
+{
+    return nested_paging;
 }
 
 bool x86_kvm_has_vnmi(void)

@@ -24,6 +24,12 @@ bool x86_kvm_has_preemption_timer(void);
 unsigned x86_kvm_tsc_tolerance_ppm(void);
 
 /*
+ * kvm_intel.ept, kvm_amd.npt: the processor walks the guest's page tables
+ * itself, and KVM derives nothing from them
+ */
+bool x86_kvm_has_nested_paging(void);
+
+/*
  * kvm_amd.vnmi: the processor keeps a pending NMI, in the VMCB.
  * KVM_GET_VCPU_EVENTS shows it; KVM_SET_VCPU_EVENTS can't take it back
  * (kernel: kvm_get_nr_pending_nmis(), kvm_vcpu_ioctl_x86_set_vcpu_events()).
