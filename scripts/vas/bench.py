@@ -15,6 +15,7 @@ import time
 from vas import (benchalternatives, benchdowntime, benchplot, benchreport, benchsampling, benchspeed,
                  benchwindows, check, paths)
 from vas.benchguest import ERRORS
+from vas.benchload import Others
 from vas.host import LocalHost
 from vas.rigbase import end_in_order
 from vas.testing import Failure, Skip, need_kvm
@@ -40,8 +41,10 @@ def measure(arguments):
     """One measurement, with the place where it was made."""
     with LocalHost() as host:
         place = benchreport.where(host)
+    others = Others()
+    result = arguments.module.measure(arguments)
     return {"measurement": arguments.what, "quick": arguments.quick, "place": place,
-            **arguments.module.measure(arguments)}
+            "others_cpus": others.cpus(), **result}
 
 
 def run_one(arguments):

@@ -40,12 +40,19 @@ def where(host):
             or "none: KVM runs guests without hardware"}
 
 
+def _notes(measurement, result):
+    """Sentences below the tables."""
+    return [*measurement.notes(result),
+            f"Meanwhile other programs kept {result['others_cpus']:.2f} of the host's "
+            f"{result['place']['cpus']} CPUs busy."]
+
+
 def text(measurement, result):
     """For a terminal."""
     lines = []
     for title, head, rows in measurement.tables(result):
         lines += [title, *table(head, rows), ""]
-    return "\n".join([*lines, *measurement.notes(result)])
+    return "\n".join([*lines, *_notes(measurement, result)])
 
 
 def _html_table(title, head, rows):
@@ -68,7 +75,7 @@ def _section(name, measurement, result, picture):
         return "\n".join([*parts, f'<p class="failed">Not measured: {html.escape(result)}</p>'])
     parts += [_inline(picture)]
     parts += [_html_table(*one) for one in measurement.tables(result)]
-    parts += [f"<p>{html.escape(sentence)}</p>" for sentence in measurement.notes(result)]
+    parts += [f"<p>{html.escape(sentence)}</p>" for sentence in _notes(measurement, result)]
     parts += [f"<p>{html.escape(paragraph)}</p>" for paragraph in
               measurement.MEANING.split("\n\n")]
     return "\n".join(parts)
