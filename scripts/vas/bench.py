@@ -16,6 +16,7 @@ from vas import (benchalternatives, benchdowntime, benchplot, benchreport, bench
                  benchwindows, check, paths)
 from vas.benchguest import ERRORS
 from vas.benchload import Others
+from vas.benchstats import INTERRUPT
 from vas.host import LocalHost
 from vas.rigbase import end_in_order
 from vas.testing import Failure, Skip, need_kvm
@@ -67,6 +68,7 @@ def run_all(arguments):
         try:
             result = measure(one)
         except ERRORS as error:
+            INTERRUPT.check()
             say(f"{name} failed: {error}")
             failed.append(name)
             sections.append((name, module, str(error), None))
@@ -112,7 +114,7 @@ def parse(argv):
     command = commands.add_parser("all", help="all of these, with a report",
                                   description="All measurements with their defaults, and a report: "
                                   "one page of HTML with pictures and tables, and the numbers as "
-                                  "JSON. About 10 minutes.")
+                                  "JSON. About 8 minutes.")
     command.add_argument("--report", metavar="DIR", type=folder_to_write, required=True,
                          help="write the report to DIR/index.html, and DIR/*.json and *.svg")
     command.set_defaults(module=None, run=run_all, json=None, svg=None)
@@ -125,6 +127,7 @@ def parse(argv):
 def main(argv):
     arguments = parse(argv)
     end_in_order()
+    INTERRUPT.watch()
     if arguments.module:
         try:
             arguments.module.check(arguments)
@@ -140,7 +143,7 @@ def main(argv):
     except Skip as reason:
         sys.exit(f"bench: {reason}")
     except (*ERRORS, benchplot.PlotError, check.CheckError, OSError) as error:
-        sys.exit(f"bench: {error}")
+        sys.exit("bench: interrupted" if INTERRUPT.came else f"bench: {error}")
     except KeyboardInterrupt:
         sys.exit("bench: interrupted")
 

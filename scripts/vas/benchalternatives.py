@@ -14,7 +14,7 @@ from vas.benchguest import ERRORS, SWITCH, Abilities, WorkGuest
 from vas.benchplot import plain_log
 from vas.benchstats import Progress, spread
 from vas.patience import patiently
-from vas.testing import PLAIN_KVM, Failure, make_qcow2
+from vas.testing import PLAIN_KVM, Failure, make_qcow2, wait_until
 
 HELP = "a switch beside migration, and savevm with -loadvm"
 POLL_SECONDS = 50e-6
@@ -67,15 +67,19 @@ def check(arguments):
 
 
 class Watch:
-    """Reads the @guest's work all the time, in a thread, while the body of "with" runs."""
+    """
+    Reads the @guest's work all the time, in a thread, while the body of "with" runs.  @copy: the
+    guest that it is to become, which has its last count before it runs.
+    """
 
-    def __init__(self, guest):
-        self._guest = guest
+    def __init__(self, guest, copy=None):
+        self._guest, self._copy = guest, copy
         self._ended = False
         self.longest = 0        # seconds without work
         self.polls = []         # seconds from reading to reading
         self.work = guest.work()
         self.changed = time.monotonic()
+        self.resumed = None     # when the copy was first seen to work
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def _run(self):
@@ -88,6 +92,8 @@ class Watch:
             if work != self.work:
                 self.longest = max(self.longest, now - self.changed)
                 self.work, self.changed = work, now
+            elif self._copy and self.resumed is None and self._copy.work() > work:
+                self.resumed = now
 
     def __enter__(self):
         self._thread.start()
@@ -150,7 +156,7 @@ class Measurement:
         with self._guest(source) as old, \
                 self._guest(target, ["-incoming", address], hold=False) as new:
             old.expect_work()
-            with Watch(old) as watch:
+            with Watch(old, new) as watch:
                 old.machine.qmp("migrate", {"uri": address})
                 while True:
                     answer = old.machine.qmp("query-migrate")
@@ -159,9 +165,9 @@ class Measurement:
                     time.sleep(0.001)
                 if answer["status"] == "failed" or not new.machine.running():
                     raise Failure(f"the migration failed: {new.machine.output().strip()[-200:]}")
-                # The new guest's memory has the old one's last count before it runs.
-                end = _wait_beyond(new, old.work())
-            self.standing[name].append((end - watch.changed) * 1000)
+                _wait_beyond(new, old.work())
+                wait_until(lambda: watch.resumed, "the guest's work was not seen to go on")
+            self.standing[name].append((watch.resumed - watch.changed) * 1000)
             self.reported[name].append(answer["downtime"])
 
     def snapshot(self, source, target):

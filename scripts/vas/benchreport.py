@@ -40,11 +40,18 @@ def where(host):
             or "none: KVM runs guests without hardware"}
 
 
+# Share of the host's CPUs: with more than this for others, the numbers are theirs.
+BUSY = 0.1
+
+
 def _notes(measurement, result):
     """Sentences below the tables."""
-    return [*measurement.notes(result),
-            f"Meanwhile other programs kept {result['others_cpus']:.2f} of the host's "
-            f"{result['place']['cpus']} CPUs busy."]
+    others, cpus = result["others_cpus"], result["place"]["cpus"]
+    said = [*measurement.notes(result),
+            f"Meanwhile other programs kept {others:.2f} of the host's {cpus} CPUs busy."]
+    if others > BUSY * cpus:
+        said.append("THE HOST WAS BUSY: measure again when it is idle.")
+    return said
 
 
 def text(measurement, result):

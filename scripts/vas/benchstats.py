@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Numbers of ./vas bench: percentiles, and progress while they come."""
+"""Numbers of ./vas bench: percentiles, and progress while they come, until Ctrl-C."""
 
+import signal
 import statistics
 import sys
 import time
@@ -37,6 +38,32 @@ def table(head, rows):
                         for number, (cell, width) in enumerate(zip(row, widths))).rstrip()
 
 
+class Interrupt:
+    """
+    Ctrl-C.  It ends the QEMUs, too, whose end is then no error; and Python drops an exception that
+    a handler raises while a finalizer runs.  So it is remembered.
+    """
+
+    def __init__(self):
+        self.came = False
+
+    def watch(self):
+        """From now on, remember it."""
+        signal.signal(signal.SIGINT, self._handle)
+
+    def _handle(self, *unused):
+        self.came = True
+        raise KeyboardInterrupt
+
+    def check(self):
+        """Raise it again."""
+        if self.came:
+            raise KeyboardInterrupt
+
+
+INTERRUPT = Interrupt()
+
+
 class Progress:
     """Says on stderr how far a measurement of @total steps is, every few seconds."""
 
@@ -45,6 +72,7 @@ class Progress:
         self._start = self._said = time.monotonic()
 
     def step(self):
+        INTERRUPT.check()
         self._done += 1
         now = time.monotonic()
         if now - self._said < PROGRESS_SECONDS:
