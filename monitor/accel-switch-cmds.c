@@ -18,10 +18,35 @@
 #include "qemu/accel.h"
 #include "accel/switch/switch.h"
 
+/* @ms: how long the switch may take at most, if there is a limit. */
+static bool accel_switch_request(SwitchRequest *request, SwitchableAccel to,
+                                 bool limited, int64_t ms, Error **errp)
+{
+    if (limited && (ms < 1 || ms > UINT32_MAX)) {
+        error_setg(errp, "max-downtime-ms must be from 1 to %" PRIu32,
+                   UINT32_MAX);
+        return false;
+    }
+    *request = (SwitchRequest) {
+        .to = to,
+        .max_downtime_ns = limited ? ms * SCALE_MS : 0,
+    };
+    return true;
+}
+
 AccelSwitchInfo *coroutine_fn qmp_switch_accel(SwitchableAccel accel,
+                                               bool has_max_downtime_ms,
+                                               uint32_t max_downtime_ms,
                                                Error **errp)
 {
-    AccelSwitchInfo *info = accel_switch_to_co(accel, false, errp);
+    AccelSwitchInfo *info;
+    SwitchRequest request;
+
+    if (!accel_switch_request(&request, accel, has_max_downtime_ms,
+                              max_downtime_ms, errp)) {
+        return NULL;
+    }
+    info = accel_switch_to_co(&request, errp);
 
     /*
      * Back to where commands run.  QEMU's end waits for them, looks after the
@@ -89,8 +114,11 @@ static void hmp_print_switch(Monitor *mon, const AccelSwitchInfo *info)
 void hmp_switch_accel(Monitor *mon, const QDict *qdict)
 {
     const char *name = qdict_get_try_str(qdict, "accel");
+    bool limited = qdict_haskey(qdict, "max-downtime-ms");
+    int64_t ms = qdict_get_try_int(qdict, "max-downtime-ms", 0);
     g_autoptr(AccelSwitchInfo) info = NULL;
     Error *err = NULL;
+    SwitchRequest request;
     SwitchableAccel to;
 
     if (name) {
@@ -105,7 +133,9 @@ void hmp_switch_accel(Monitor *mon, const QDict *qdict)
              switch_state->active == SWITCHABLE_ACCEL_KVM
              ? SWITCHABLE_ACCEL_TCG : SWITCHABLE_ACCEL_KVM;
     }
-    info = accel_switch_to_blocking(to, &err);
+    if (accel_switch_request(&request, to, limited, ms, &err)) {
+        info = accel_switch_to_blocking(&request, &err);
+    }
     if (hmp_handle_error(mon, err)) {
         return;
     }

@@ -10,11 +10,33 @@
 
 /**
  * switch_fire_hrtimers: wait until the host kernel's timers that are due by now
- * have fired, on the host CPUs where thread @thread_id may run
+ * have fired
+ * @bring_here: makes sure that the timers in question are on the host CPU that
+ *     calls it; false if it can't
  *
- * Takes some 0.1 ms for each CPU.  False if that is not certain.  Any thread.
+ * Takes some 0.1 ms.  False if they may not have fired.  Any thread.
  */
-bool switch_fire_hrtimers(int thread_id);
+bool switch_fire_hrtimers(bool (*bring_here)(void *opaque), void *opaque);
+
+/* A step of a switch; sets @errp unless the result is SWITCH_OK. */
+typedef SwitchResult (*SwitchVCPUStep)(CPUState *cpu, Error **errp);
+
+/**
+ * switch_each_vcpu: @step for each vCPU, on as many host CPUs as there are
+ *
+ * Main thread, BQL held, all vCPUs paused.  @step must not drop the BQL, and
+ * may be called by another thread, for which the main thread holds the BQL.
+ * Returns the result, and sets @errp, of the first vCPU that is not SWITCH_OK;
+ * others may then have been left out.  If the switch is too late for its limit,
+ * returns SWITCH_REFUSED and leaves @errp alone.
+ */
+SwitchResult switch_each_vcpu(SwitchVCPUStep step, Error **errp);
+
+/*
+ * In another thread than the main thread: from now on its ioctls are the
+ * switch's, without the BQL, too; or no longer
+ */
+void switch_ioctl_join(bool join);
 
 /*
  * The target's part.  Unless a comment says otherwise, each is called on the

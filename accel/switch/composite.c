@@ -103,9 +103,10 @@ static void switch_machine_done(Notifier *notifier, void *data)
         exit(1);
     }
     if (switch_state->initial == SWITCHABLE_ACCEL_TCG) {
+        const SwitchRequest request = { .to = SWITCHABLE_ACCEL_TCG };
         g_autoptr(AccelSwitchInfo) info = NULL;
 
-        if (switch_transact(SWITCHABLE_ACCEL_TCG, &info, &err) != SWITCH_OK) {
+        if (switch_transact(&request, &info, &err) != SWITCH_OK) {
             error_prepend(&err, "initial=tcg: ");
             error_report_err(err);
             exit(1);
@@ -176,6 +177,8 @@ static int switch_init_machine(MachineState *ms)
     if (!switch_arch_init(ms, &err)) {
         goto fail;
     }
+    switch_init_ioctl();
+    switch_init_hrtimers();
     switch_init_blockers();
     switch_init_migration();
     switch_init_devices();

@@ -16,7 +16,7 @@
  * As accel_switch_to_co(), but at once or not at all: @info is set if the
  * result is SWITCH_OK, else @errp.  Main loop, BQL held.
  */
-SwitchResult accel_switch_to(SwitchableAccel to, bool by_guest,
+SwitchResult accel_switch_to(const SwitchRequest *request,
                              AccelSwitchInfo **info, Error **errp);
 
 /* How long a switch waits for a guest, in ns */
@@ -34,11 +34,18 @@ void switch_announce(AccelSwitchInfo *info, bool by_guest);
 /* transaction.c */
 
 /*
- * One attempt, which asks no blocker and sends no event.  @to must not be the
- * active accelerator.  Threads, locks and results are accel_switch_to()'s.
+ * One attempt, which asks no blocker and sends no event.  @request must not be
+ * for the active accelerator.  Threads, locks and results are those of
+ * accel_switch_to().
  */
-SwitchResult switch_transact(SwitchableAccel to, AccelSwitchInfo **done,
-                             Error **errp);
+SwitchResult switch_transact(const SwitchRequest *request,
+                             AccelSwitchInfo **done, Error **errp);
+
+/*
+ * May the switch that is under way take longer?  Before its point of no return.
+ * Any thread that works for the switch.
+ */
+bool switch_is_in_time(void);
 
 /* Figures of a switch to @to, all times 0; for the caller to free. */
 AccelSwitchInfo *switch_new_info(SwitchableAccel to);
@@ -51,6 +58,9 @@ SwitchResult switch_move(SwitchableAccel to, AccelSwitchPhases *phases,
                          Error **errp);
 
 /* ioctl.c */
+
+/* Once, at init */
+void switch_init_ioctl(void);
 
 /*
  * Between these two calls ioctl.c sees all KVM ioctls that are issued with the
@@ -66,6 +76,9 @@ void switch_init_blockers(void);
 bool switch_check(Error **errp);
 /* Is there a blocker that may end while the guest runs (migration, gdb)? */
 bool switch_is_blocked_for_now(void);
+
+/* hrtimers.c: once, at init */
+void switch_init_hrtimers(void);
 
 /* devices.c: devices that no switch can carry */
 void switch_init_devices(void);

@@ -57,8 +57,11 @@ static const struct {
 
 bool accel_switch_watching;
 
-/* All below: main thread, BQL. */
+static __thread bool joined;
+
+/* Begins and ends in the main thread with the BQL held. */
 static struct {
+    QemuMutex lock;
     int err;                    /* 0: none failed */
     int cpu_index;              /* -1: the VM's */
     unsigned long type;
@@ -68,6 +71,7 @@ static struct {
 static void keep_failure(CPUState *cpu, unsigned long type, int err,
                          uint32_t msr)
 {
+    QEMU_LOCK_GUARD(&first_failure.lock);
     if (!first_failure.err) {
         first_failure.err = err;
         first_failure.cpu_index = cpu ? cpu->cpu_index : -1;
@@ -88,7 +92,7 @@ int accel_switch_watched_ioctl(CPUState *cpu, int fd, unsigned long type,
 {
     int ret;
 
-    if (!bql_locked()) {
+    if (!bql_locked() && !joined) {
         /* Another thread's; those with the BQL wait for us. */
         return ioctl(fd, type, arg);
     }
@@ -111,6 +115,16 @@ int accel_switch_watched_ioctl(CPUState *cpu, int fd, unsigned long type,
         errno = err;
     }
     return ret;
+}
+
+void switch_ioctl_join(bool join)
+{
+    joined = join;
+}
+
+void switch_init_ioctl(void)
+{
+    qemu_mutex_init(&first_failure.lock);
 }
 
 void switch_ioctl_watch(SwitchableAccel to)

@@ -57,6 +57,9 @@ static void switch_kvm_error_bh(void *opaque)
     g_autoptr(Error) err = NULL;
     g_autoptr(AccelSwitchInfo) info = NULL;
     int64_t now = get_clock();
+    const SwitchRequest request = {
+        .to = SWITCHABLE_ACCEL_TCG, .by_guest = true,
+    };
     SwitchResult result;
 
     if (!runstate_is_running()) {
@@ -71,7 +74,7 @@ static void switch_kvm_error_bh(void *opaque)
         first = now;
     }
     last = now;
-    result = accel_switch_to(SWITCHABLE_ACCEL_TCG, true, &info, &err);
+    result = accel_switch_to(&request, &info, &err);
     if (result == SWITCH_OK) {
         last = 0;
         return;

@@ -35,22 +35,22 @@ void switch_announce(AccelSwitchInfo *info, bool by_guest)
     qapi_event_send_accel_switched(&event);
 }
 
-SwitchResult accel_switch_to(SwitchableAccel to, bool by_guest,
+SwitchResult accel_switch_to(const SwitchRequest *request,
                              AccelSwitchInfo **info, Error **errp)
 {
     SwitchResult result;
 
     if (accel_switch_configured() && !switch_state->in_progress &&
-        switch_state->active == to) {
-        *info = switch_new_info(to);
+        switch_state->active == request->to) {
+        *info = switch_new_info(request->to);
         return SWITCH_OK;
     }
     if (!switch_check(errp)) {
         return SWITCH_REFUSED;
     }
-    result = switch_transact(to, info, errp);
+    result = switch_transact(request, info, errp);
     if (result == SWITCH_OK) {
-        switch_announce(*info, by_guest);
+        switch_announce(*info, request->by_guest);
     }
     return result;
 }
@@ -78,7 +78,7 @@ static void switch_sleep_blocking(int64_t ns)
  * retries.  While @sleep sleeps, anything but another switch may happen to the
  * guest: each attempt checks everything again.
  */
-static AccelSwitchInfo *switch_when_possible(SwitchableAccel to, bool by_guest,
+static AccelSwitchInfo *switch_when_possible(const SwitchRequest *request,
                                              void (*sleep)(int64_t ns),
                                              Error **errp)
 {
@@ -88,7 +88,7 @@ static AccelSwitchInfo *switch_when_possible(SwitchableAccel to, bool by_guest,
     for (;;) {
         g_autoptr(Error) err = NULL;
         AccelSwitchInfo *info = NULL;
-        SwitchResult result = accel_switch_to(to, by_guest, &info, &err);
+        SwitchResult result = accel_switch_to(request, &info, &err);
 
         if (result == SWITCH_OK) {
             return info;
@@ -104,8 +104,8 @@ static AccelSwitchInfo *switch_when_possible(SwitchableAccel to, bool by_guest,
     }
 }
 
-AccelSwitchInfo *coroutine_fn accel_switch_to_co(SwitchableAccel to,
-                                                 bool by_guest, Error **errp)
+AccelSwitchInfo *coroutine_fn accel_switch_to_co(const SwitchRequest *request,
+                                                 Error **errp)
 {
     /*
      * A device that waits for its requests polls QEMU's main context, and runs
@@ -114,10 +114,11 @@ AccelSwitchInfo *coroutine_fn accel_switch_to_co(SwitchableAccel to,
      */
     aio_co_schedule(iohandler_get_aio_context(), qemu_coroutine_self());
     qemu_coroutine_yield();
-    return switch_when_possible(to, by_guest, switch_sleep_co, errp);
+    return switch_when_possible(request, switch_sleep_co, errp);
 }
 
-AccelSwitchInfo *accel_switch_to_blocking(SwitchableAccel to, Error **errp)
+AccelSwitchInfo *accel_switch_to_blocking(const SwitchRequest *request,
+                                          Error **errp)
 {
-    return switch_when_possible(to, false, switch_sleep_blocking, errp);
+    return switch_when_possible(request, switch_sleep_blocking, errp);
 }

@@ -34,6 +34,7 @@ struct SwitchState {
     bool check_rules;
     uint32_t wait;              /* seconds to retry a transient refusal */
 #ifdef CONFIG_ACCEL_SWITCH_SELFTEST
+    char *slow;                 /* a phase that takes 50 ms; or NULL */
     bool fail_ioctls;           /* have each ioctl of a switch fail in turn */
     uint64_t omit;              /* bit set of SwitchFixup */
 #endif
@@ -41,6 +42,7 @@ struct SwitchState {
     /* All below: BQL. */
     SwitchableAccel active;
     bool in_progress;
+    int64_t give_up_at;         /* get_clock(); 0: the switch may take long */
     bool ending;                /* QEMU has left its main loop */
     int breakpoints;            /* a debugger's, of any kind */
     uint64_t switches;
@@ -65,9 +67,15 @@ typedef enum SwitchResult {
     SWITCH_REFUSED,
 } SwitchResult;
 
+/* A switch that someone asks for */
+typedef struct SwitchRequest {
+    SwitchableAccel to;
+    bool by_guest;              /* the guest itself caused it: fewer events */
+    int64_t max_downtime_ns;    /* give it up if it takes longer; 0: never */
+} SwitchRequest;
+
 /**
- * accel_switch_to_co: move the guest to accelerator @to
- * @by_guest: the guest itself caused it, and its events are limited
+ * accel_switch_to_co: move the guest to another accelerator, as @request says
  *
  * Waits for a guest that can't be switched just now (SWITCH_NOT_NOW; qapi's
  * switch-accel lists the states), for up to SwitchState.wait;
@@ -78,8 +86,8 @@ typedef enum SwitchResult {
  * figures, for the caller to free.  On failure the guest is where it was;
  * returns NULL and sets @errp.
  */
-AccelSwitchInfo *coroutine_fn accel_switch_to_co(SwitchableAccel to,
-                                                 bool by_guest, Error **errp);
+AccelSwitchInfo *coroutine_fn accel_switch_to_co(const SwitchRequest *request,
+                                                 Error **errp);
 
 /**
  * accel_switch_to_blocking: like accel_switch_to_co(), for callers outside of
@@ -88,7 +96,8 @@ AccelSwitchInfo *coroutine_fn accel_switch_to_co(SwitchableAccel to,
  * Main loop, BQL held.  Blocks the main loop while the switch waits; vCPUs run
  * on.
  */
-AccelSwitchInfo *accel_switch_to_blocking(SwitchableAccel to, Error **errp);
+AccelSwitchInfo *accel_switch_to_blocking(const SwitchRequest *request,
+                                          Error **errp);
 
 /**
  * accel_switch_blockers: all that stands in the way of a switch now

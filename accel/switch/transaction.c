@@ -50,23 +50,45 @@ static uint64_t switch_lap(int64_t *mark)
     return lap;
 }
 
+bool switch_is_in_time(void)
+{
+    return !switch_state->give_up_at || get_clock() < switch_state->give_up_at;
+}
+
+/* The end of @phase, which has taken @ns: too late to go on? */
+static SwitchResult switch_check_time(const char *phase, uint64_t ns,
+                                      Error **errp)
+{
+    if (switch_is_in_time()) {
+        return SWITCH_OK;
+    }
+    error_setg(errp, "it takes longer than max-downtime-ms allows: the phase"
+               " '%s' alone took %.1f ms", phase, ns / (double)SCALE_MS);
+    return SWITCH_REFUSED;
+}
+
 /*
- * Run @step, which issues KVM ioctls.  If one of them fails, so does the step,
- * and @errp names the ioctl.
+ * Run @step, the switch's @phase since @mark, which issues KVM ioctls.  If one
+ * of them fails, so does the step, and @errp names the ioctl.
  */
 static SwitchResult switch_watched(SwitchResult (*step)(Error **errp),
-                                   SwitchableAccel to, Error **errp)
+                                   SwitchableAccel to, const char *phase,
+                                   int64_t mark, Error **errp)
 {
     g_autoptr(Error) err = NULL;
     SwitchResult result;
 
     switch_ioctl_watch(to);
     result = step(&err);
+    switch_selftest_slow(phase);
     if (!switch_ioctl_unwatch(errp)) {
         return SWITCH_REFUSED;
     }
-    error_propagate(errp, g_steal_pointer(&err));
-    return result;
+    if (err) {
+        error_propagate(errp, g_steal_pointer(&err));
+        return result;
+    }
+    return switch_check_time(phase, get_clock() - mark, errp);
 }
 
 static SwitchResult switch_to_tcg(AccelSwitchPhases *ph, Error **errp)
@@ -83,18 +105,16 @@ static SwitchResult switch_to_tcg(AccelSwitchPhases *ph, Error **errp)
         kvm_flush_coalesced_mmio_buffer();
     }
     result = switch_watched(switch_arch_export_kvm, SWITCHABLE_ACCEL_TCG,
-                            errp);
+                            "export", mark, errp);
+    if (result == SWITCH_OK) {
+        result = switch_arch_check(errp);
+    }
     if (result != SWITCH_OK) {
         switch_arch_abandon_export();
         return result;
     }
     ph->export_ns = switch_lap(&mark);
     trace_accel_switch_exported(ph->export_ns);
-    result = switch_arch_check(errp);
-    if (result != SWITCH_OK) {
-        switch_arch_abandon_export();
-        return result;
-    }
 
     switch_arch_convert_to_tcg();
     switch_set_globals(SWITCHABLE_ACCEL_TCG);
@@ -125,7 +145,7 @@ static SwitchResult switch_to_kvm(AccelSwitchPhases *ph, Error **errp)
     /* The code that puts registers into KVM reads these globals. */
     switch_set_globals(SWITCHABLE_ACCEL_KVM);
     result = switch_watched(switch_arch_import_kvm, SWITCHABLE_ACCEL_KVM,
-                            errp);
+                            "import", mark, errp);
     if (result != SWITCH_OK) {
         switch_set_globals(SWITCHABLE_ACCEL_TCG);
         switch_arch_restore_tcg();
@@ -154,36 +174,43 @@ AccelSwitchInfo *switch_new_info(SwitchableAccel to)
     return info;
 }
 
-SwitchResult switch_transact(SwitchableAccel to, AccelSwitchInfo **done,
-                             Error **errp)
+SwitchResult switch_transact(const SwitchRequest *request,
+                             AccelSwitchInfo **done, Error **errp)
 {
     ERRP_GUARD();
-    g_autoptr(AccelSwitchInfo) info = switch_new_info(to);
+    g_autoptr(AccelSwitchInfo) info = switch_new_info(request->to);
     AccelSwitchPhases *ph = info->phases;
     SwitchResult result;
     int64_t start, mark;
 
     trace_accel_switch_begin(SwitchableAccel_str(info->from),
-                             SwitchableAccel_str(to));
+                             SwitchableAccel_str(info->to));
     switch_state->in_progress = true;
-    if (to == SWITCHABLE_ACCEL_KVM) {
+    if (info->to == SWITCHABLE_ACCEL_KVM) {
         switch_arch_await_kvm();
     }
     start = mark = get_clock();
+    switch_state->give_up_at = request->max_downtime_ns
+                               ? start + request->max_downtime_ns : 0;
 
     pause_all_vcpus();
+    switch_selftest_slow("quiesce");
     ph->quiesce_ns = switch_lap(&mark);
     trace_accel_switch_quiesced(ph->quiesce_ns);
 
-    result = switch_move(to, ph, errp);
+    result = switch_check_time("quiesce", ph->quiesce_ns, errp);
+    if (result == SWITCH_OK) {
+        result = switch_move(info->to, ph, errp);
+    }
     switch_lap(&mark);
 
     resume_all_vcpus();
     ph->resume_ns = switch_lap(&mark);
     info->downtime_ns = mark - start;
-    if (result == SWITCH_OK && to == SWITCHABLE_ACCEL_TCG) {
+    if (result == SWITCH_OK && info->to == SWITCHABLE_ACCEL_TCG) {
         switch_arch_resumed_tcg();
     }
+    switch_state->give_up_at = 0;
     switch_state->in_progress = false;
 
     if (result != SWITCH_OK) {

@@ -95,10 +95,11 @@ static bool accel_switch_port_has_time(ISAAccelSwitchState *s)
 static void coroutine_fn accel_switch_port_co(void *opaque)
 {
     ISAAccelSwitchState *s = opaque;
+    const SwitchRequest request = { .to = s->to, .by_guest = true };
     g_autoptr(AccelSwitchInfo) info = NULL;
     Error *err = NULL;
 
-    info = accel_switch_to_co(s->to, true, &err);
+    info = accel_switch_to_co(&request, &err);
     s->refused = !info;
     if (err) {
         accel_switch_port_report(s, error_get_pretty(err));

@@ -108,6 +108,14 @@ void accel_switch_lock_slots(void);
 void accel_switch_unlock_slots(void);
 
 /**
+ * accel_switch_share_bql: have bql_locked() true in this thread for good
+ *
+ * The thread works only while the main thread holds the BQL and waits for it.
+ * It must neither take nor drop the BQL.
+ */
+void accel_switch_share_bql(void);
+
+/**
  * accel_switch_on_kvm_error: may TCG take over from an internal error of KVM?
  * @cpu: the vCPU whose KVM_RUN ended with KVM_EXIT_INTERNAL_ERROR
  *

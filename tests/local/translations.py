@@ -4,10 +4,16 @@ What becomes of TCG's translations over switches: kept and compared, or dropped,
 and the options say.
 """
 
+import contextlib
+import mmap
+import os
 import re
+import socket
+import struct
+import tempfile
 
 from vas.soak import soak
-from vas.testing import Failure, Payload, expect_equal, main, need_kvm
+from vas.testing import (Failure, Payload, expect_equal, gdb_command, main, make_qcow2, need_kvm)
 
 # Windows in TCG, each long enough for the guest's whole lap.
 WINDOWS = 20
@@ -91,4 +97,119 @@ def full():
     raise Failure(f"the translation buffer was not full: {figures}")
 
 
-main({"kept": kept, "flush": flush, "full": full})
+# foreign64's functions, and how they are written: MOV of a value to EAX, RET
+FUNCTIONS = {"VALUE": 0x1000000, "SPANNING": 0x1001ffd}
+
+
+class Foreign:
+    """The payload foreign64 with its memory in a file, a disk for snapshots and a gdbstub."""
+
+    def __init__(self, folder, options):
+        memory, disk, self.gdb = (os.path.join(folder, name) for name in ("memory", "disk", "gdb"))
+        make_qcow2(disk)
+        self.guest = Payload("foreign64", "switch,initial=kvm" + options, name="foreign", arguments=[
+            "-object", f"memory-backend-file,id=ram,size=64M,mem-path={memory},share=on",
+            "-machine", "memory-backend=ram", "-blockdev",
+            f"qcow2,node-name=disk,file.driver=file,file.filename={disk}", "-device",
+            "virtio-blk,drive=disk", "-gdb", f"unix:{self.gdb},server=on,wait=off"])
+        self.machine = self.guest.machine
+        self.said = []
+        with open(memory, "r+b") as file:
+            self.memory = mmap.mmap(file.fileno(), 0)
+
+    def expect(self, *said):
+        """The guest says that, and no more, in some laps."""
+        self.said += said
+        # What was written may come after a lap that has begun.
+        for _ in range(2):
+            self.guest.expect_laps(3)
+        expect_equal("what the guest says", self.said,
+                     re.findall(r"(\w+) ([0-9a-f]{8})\n", self.machine.debugcon.text()))
+
+    def write(self, name, value):
+        address = FUNCTIONS[name]
+        self.memory[address + 1:address + 5] = struct.pack("<I", value)
+        return name, f"{value:08x}"
+
+    def write_by_gdb(self, name, value):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(self.gdb)
+            gdb_command(connection, b"?")
+            expect_equal("gdb's write", b"OK",
+                         gdb_command(connection, b"M%x,4:%s" % (FUNCTIONS[name] + 1,
+                                                                struct.pack("<I", value).hex().encode())))
+            gdb_command(connection, b"D")
+        self.machine.cont()
+        return name, f"{value:08x}"
+
+
+def write_all_ways(foreign):
+    machine = foreign.machine
+    value = 0x1000
+    for name in FUNCTIONS:
+        for _ in range(4):
+            # By nobody that TCG knows of, under KVM
+            value += 0x1111
+            foreign.expect(foreign.write(name, value))
+            machine.switch("tcg")
+            foreign.expect()
+            machine.switch("kvm")
+            # and while the machine is stopped, in the middle of its stay.
+            value += 0x1111
+            machine.switch("tcg")
+            foreign.expect()
+            machine.stop()
+            machine.switch("kvm")
+            said = foreign.write(name, value)
+            machine.switch("tcg")
+            machine.cont()
+            foreign.expect(said)
+            # By a debugger, in TCG and under KVM
+            value += 0x1111
+            foreign.expect(foreign.write_by_gdb(name, value))
+            machine.switch("kvm")
+            value += 0x1111
+            foreign.expect(foreign.write_by_gdb(name, value))
+            machine.switch("tcg")
+            foreign.expect()
+            # By a load: the guest says nothing of what it knew as it was saved.
+            expect_equal("savevm", "", machine.hmp("savevm here"))
+            machine.switch("kvm")
+            foreign.expect(foreign.write(name, value + 1))
+            machine.switch("tcg")
+            foreign.expect()
+            expect_equal("loadvm", "", machine.hmp("loadvm here"))
+            machine.cont()
+            foreign.expect()
+            machine.switch("kvm")
+            foreign.expect()
+
+
+@contextlib.contextmanager
+def foreign_guest(options=""):
+    need_kvm()
+    with tempfile.TemporaryDirectory() as folder:
+        # Not every KVM sets the TSC of a snapshot.
+        foreign = Foreign(folder, ",read-back=off" + options)
+        with foreign.guest:
+            foreign.expect()
+            yield foreign
+
+
+def foreign_writes():
+    with foreign_guest() as guest:
+        write_all_ways(guest)
+
+
+def foreign_control():
+    with foreign_guest(",x-omit=tb-validate") as guest:
+        try:
+            write_all_ways(guest)
+        except Failure as failure:
+            print(f"without tb-validate: {failure}")
+            return
+    raise Failure("code was not compared, and foreign64 has executed it as it was written")
+
+
+main({"kept": kept, "flush": flush, "full": full, "foreign": foreign_writes,
+      "foreign-control": foreign_control})

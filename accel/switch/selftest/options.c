@@ -74,6 +74,26 @@ static void switch_visit_wait(Object *obj, Visitor *v, const char *name,
     visit_type_uint32(v, name, &SWITCH_ACCEL(obj)->wait, errp);
 }
 
+static void switch_set_slow(Object *obj, const char *value, Error **errp)
+{
+    SwitchState *s = SWITCH_ACCEL(obj);
+
+    if (strcmp(value, "quiesce") && strcmp(value, "export") &&
+        strcmp(value, "import")) {
+        error_setg(errp, "x-slow: use quiesce, export or import");
+        return;
+    }
+    g_free(s->slow);
+    s->slow = g_strdup(value);
+}
+
+void switch_selftest_slow(const char *phase)
+{
+    if (switch_state->slow && !strcmp(switch_state->slow, phase)) {
+        g_usleep(50 * G_TIME_SPAN_MILLISECOND);
+    }
+}
+
 void switch_selftest_class_init(ObjectClass *oc)
 {
     object_class_property_add_bool(oc, "x-fail-ioctls", switch_get_fail_ioctls,
@@ -84,6 +104,10 @@ void switch_selftest_class_init(ObjectClass *oc)
     object_class_property_add_str(oc, "x-omit", NULL, switch_set_omit);
     object_class_property_set_description(oc, "x-omit",
         "for tests only: fix-ups that a switch leaves out");
+
+    object_class_property_add_str(oc, "x-slow", NULL, switch_set_slow);
+    object_class_property_set_description(oc, "x-slow",
+        "for tests only: a phase of each switch that takes 50 ms");
 
     object_class_property_add(oc, "x-wait", "uint32", switch_visit_wait,
                               switch_visit_wait, NULL, NULL);

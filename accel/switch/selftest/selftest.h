@@ -62,8 +62,11 @@ static inline bool switch_omits(SwitchFixup f)
     return switch_state->omit & (1ull << f);
 }
 
-/* options.c: the properties x-omit, x-fail-ioctls and x-wait */
+/* options.c: the properties x-omit, x-fail-ioctls, x-slow and x-wait */
 void switch_selftest_class_init(ObjectClass *oc);
+
+/* Take 50 ms if @phase is the one that x-slow names. */
+void switch_selftest_slow(const char *phase);
 
 /* failing-ioctls.c.  All: main thread, BQL held. */
 
@@ -105,6 +108,10 @@ static inline bool switch_omits(SwitchFixup f)
 }
 
 static inline void switch_selftest_class_init(ObjectClass *oc)
+{
+}
+
+static inline void switch_selftest_slow(const char *phase)
 {
 }
 

@@ -44,6 +44,7 @@ typedef struct X86LapicTimer {
     uint32_t count;             /* the current count, as it was read last */
     int64_t settled_at;         /* after it was read first; get_clock() */
     int64_t read_at;            /* after it was read last; QEMU_CLOCK_VIRTUAL */
+    bool unsettled;             /* KVM may have a tick that IRR lacks */
     bool in_doubt;              /* it may not have fired though it is at 0 */
     bool due;                   /* a tick of it is missing in IRR */
 } X86LapicTimer;
@@ -71,6 +72,16 @@ typedef struct X86SwitchCPU {
     /* Reset values of the MSRs that QEMU does not take at an export. */
     X86KVMState *other_msrs;
     bool taking_msrs;
+
+    /* What the export's ioctls showed last, and QEMU has no place for */
+    struct {
+        uint8_t interrupt_shadow;
+        uint32_t lapic_count;   /* the LAPIC timer's current count, */
+        int64_t lapic_read_at;  /* after which it was this late */
+    } taken;
+    struct kvm_lapic_state settled_lapic;
+    bool tsc_moves;             /* KVM moves the TSC's offset */
+    int settled;                /* 0 or a negative errno */
 
     /* Between export and convert. */
     bool interrupt_shadow;

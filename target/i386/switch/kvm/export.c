@@ -36,14 +36,15 @@ bool x86_kvm_pdptes_differ(CPUState *cs, uint64_t cr3, const uint64_t *held)
 }
 
 /*
- * The steps of an export that drop the BQL: devices' threads may then raise
- * interrupts, which KVM still takes.  So these steps are done for all vCPUs
- * before anything of any vCPU is read.
+ * The first part of an export.  It may have work for the vCPU's own thread,
+ * during which the BQL is dropped: devices' threads may then raise interrupts,
+ * which KVM still takes.  So it is done for all vCPUs before anything of any
+ * vCPU is read.
  */
-static bool settle_vcpu(CPUState *cs, Error **errp)
+static SwitchResult begin_vcpu(CPUState *cs, Error **errp)
 {
+    ERRP_GUARD();
     X86SwitchCPU *sc = x86_switch_cpu(cs);
-    struct kvm_lapic_state page;
     int ret;
 
     /*
@@ -52,34 +53,25 @@ static bool settle_vcpu(CPUState *cs, Error **errp)
      */
     if (cs->vcpu_dirty) {
         if (kvm_arch_put_registers(cs, KVM_PUT_RUNTIME_STATE, errp) < 0) {
-            goto fail;
+            error_prepend(errp, "vCPU %d: ", cs->cpu_index);
+            return SWITCH_REFUSED;
         }
         cs->vcpu_dirty = false;
     }
-    ret = x86_kvm_settle_lapic_timer(cs, sc, &page);
+    ret = x86_kvm_begin_lapic_timer(cs, sc) ?: x86_kvm_export_tsc(cs, sc);
     if (ret < 0) {
-        goto fail_errno;
+        /* accel/switch/ioctl.c knows which ioctl failed. */
+        error_setg_errno(errp, -ret, "vCPU %d", cs->cpu_index);
+        return SWITCH_REFUSED;
     }
-    ret = x86_kvm_export_tsc(cs, sc);
-    if (ret < 0) {
-        goto fail_errno;
-    }
-    return true;
-
-fail_errno:
-    /* accel/switch/ioctl.c knows which ioctl failed. */
-    error_setg_errno(errp, -ret, "vCPU %d", cs->cpu_index);
-    return false;
-fail:
-    error_prepend(errp, "vCPU %d: ", cs->cpu_index);
-    return false;
+    return SWITCH_OK;
 }
 
-static bool export_vcpu(CPUState *cs, Error **errp)
+static SwitchResult export_vcpu(CPUState *cs, Error **errp)
 {
+    ERRP_GUARD();
     X86CPU *cpu = X86_CPU(cs);
     X86SwitchCPU *sc = x86_switch_cpu(cs);
-    struct kvm_vcpu_events events;
     /* Raised since the vCPU was paused: KVM has not seen it. */
     int smi = cs->interrupt_request & CPU_INTERRUPT_SMI;
     int ret;
@@ -90,43 +82,24 @@ static bool export_vcpu(CPUState *cs, Error **errp)
     cs->interrupt_request |= smi;
     if (ret < 0) {
         error_prepend(errp, "vCPU %d: ", cs->cpu_index);
-        return false;
+        return SWITCH_REFUSED;
     }
     if (!x86_kvm_check_msrs(cs, sc, errp)) {
-        return false;
+        return SWITCH_REFUSED;
     }
-    ret = kvm_vcpu_ioctl(cs, KVM_GET_VCPU_EVENTS, &events);
-    if (ret < 0) {
-        goto fail_errno;
-    }
-    sc->interrupt_shadow = events.interrupt.shadow;
-    ret = x86_kvm_export_lapic(cpu, sc);
-    if (ret < 0) {
-        goto fail_errno;
-    }
-    return true;
-
-fail_errno:
-    error_setg_errno(errp, -ret, "vCPU %d", cs->cpu_index);
-    return false;
+    sc->interrupt_shadow = sc->taken.interrupt_shadow;
+    x86_kvm_export_lapic(cpu, sc);
+    return SWITCH_OK;
 }
 
 SwitchResult switch_arch_export_kvm(Error **errp)
 {
-    ERRP_GUARD();
-    CPUState *cs;
+    SwitchResult result = switch_each_vcpu(begin_vcpu, errp);
 
-    CPU_FOREACH(cs) {
-        if (!settle_vcpu(cs, errp)) {
-            return SWITCH_REFUSED;
-        }
+    if (result == SWITCH_OK) {
+        result = x86_kvm_settle(errp);
     }
-    CPU_FOREACH(cs) {
-        if (!export_vcpu(cs, errp)) {
-            return SWITCH_REFUSED;
-        }
-    }
-    return SWITCH_OK;
+    return result == SWITCH_OK ? switch_each_vcpu(export_vcpu, errp) : result;
 }
 
 void switch_arch_abandon_export(void)

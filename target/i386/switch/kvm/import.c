@@ -282,6 +282,9 @@ static int put_registers(CPUState *cs, Error **errp)
     return ret;
 }
 
+/* All vCPUs get their TSC by the same reading. */
+static X86HostTSC host_tsc;
+
 /*
  * The order matters: what KVM derives from other state is put after it.
  *
@@ -294,9 +297,9 @@ static int put_registers(CPUState *cs, Error **errp)
  *     later would move it
  *   the interrupt shadow after the registers, whose events leave it out
  */
-static SwitchResult import_vcpu(CPUState *cs, const X86HostTSC *host,
-                                Error **errp)
+static SwitchResult import_vcpu(CPUState *cs, Error **errp)
 {
+    ERRP_GUARD();
     X86SwitchCPU *sc = x86_switch_cpu(cs);
     SwitchResult result;
     int ret = 0;
@@ -316,7 +319,7 @@ static SwitchResult import_vcpu(CPUState *cs, const X86HostTSC *host,
     if (ret < 0) {
         goto fail;
     }
-    ret = x86_kvm_import_tsc(cs, sc, host);
+    ret = x86_kvm_import_tsc(cs, sc, &host_tsc);
     if (ret < 0) {
         goto fail;
     }
@@ -345,24 +348,14 @@ fail:
 
 SwitchResult switch_arch_import_kvm(Error **errp)
 {
-    ERRP_GUARD();
-    SwitchResult result;
-    X86HostTSC host;
-    CPUState *cs;
     int ret = x86_kvm_import_shadow();
 
     if (ret < 0) {
         error_setg_errno(errp, -ret, "KVM_SET_USER_MEMORY_REGION");
         return SWITCH_REFUSED;
     }
-    host = x86_host_tsc(x86_kvm_tsc_khz());
-    CPU_FOREACH(cs) {
-        result = import_vcpu(cs, &host, errp);
-        if (result != SWITCH_OK) {
-            return result;
-        }
-    }
-    return SWITCH_OK;
+    host_tsc = x86_host_tsc(x86_kvm_tsc_khz());
+    return switch_each_vcpu(import_vcpu, errp);
 }
 
 void switch_arch_commit_kvm(void)

@@ -22,17 +22,19 @@ bool x86_kvm_pdptes_differ(CPUState *cs, uint64_t cr3,
 /* Called by the vCPU's thread once, before the guest runs */
 bool x86_kvm_init_lapic(CPUState *cs, X86SwitchCPU *sc, Error **errp);
 /*
- * Make KVM move each expired tick of the LAPIC's timer into IRR, then read the
- * LAPIC into @page.  Call it before anything else is read of the vCPU.  Drops
- * the BQL for a moment.  Returns 0 or a negative errno.
+ * Call it before anything else is read of the vCPU: sees whether the timer
+ * needs the vCPU's thread.  Returns 0 or a negative errno.
  */
-int x86_kvm_settle_lapic_timer(CPUState *cs, X86SwitchCPU *sc,
-                               struct kvm_lapic_state *page);
+int x86_kvm_begin_lapic_timer(CPUState *cs, X86SwitchCPU *sc);
 /*
- * Then: read the LAPIC's current count, which QEMU's own reading leaves out.
- * Returns 0 or a negative errno.
+ * The vCPU's thread: make KVM move each expired tick of the LAPIC's timer into
+ * IRR.  Returns 0 or a negative errno.
  */
-int x86_kvm_export_lapic(X86CPU *cpu, X86SwitchCPU *sc);
+int x86_kvm_settle_lapic_timer(CPUState *cs, X86SwitchCPU *sc);
+/* KVM has shown the LAPIC.  Keep the timer's count, which QEMU leaves out. */
+void x86_kvm_took_lapic(X86SwitchCPU *sc, const struct kvm_lapic_state *page);
+/* QEMU has read the LAPIC: what becomes of the timer? */
+void x86_kvm_export_lapic(X86CPU *cpu, X86SwitchCPU *sc);
 void x86_kvm_lapic_to_tcg(X86CPU *cpu, X86SwitchCPU *sc);
 /* Returns 0 or a negative errno. */
 int x86_kvm_import_lapic(X86CPU *cpu);
@@ -40,16 +42,25 @@ int x86_kvm_import_lapic(X86CPU *cpu);
 /* settle.c */
 
 /*
- * Have KVM put a tick of the LAPIC's timer that it keeps into IRR; the vCPU
- * executes no instruction.  @was_runnable: something has woken the vCPU.  Drops
- * the BQL for a moment.  Returns 0 or a negative errno.
+ * After the first part of an export: what only a vCPU's own thread can do, for
+ * all vCPUs that need it at once.  Drops the BQL for a moment.
  */
-int x86_kvm_take_lapic_timer(CPUState *cs, bool *was_runnable);
+SwitchResult x86_kvm_settle(Error **errp);
+
+/* The rest: the vCPU's thread.  Returns 0 or a negative errno. */
+
+/*
+ * Have KVM put a tick of the LAPIC's timer that it keeps into IRR; the vCPU
+ * executes no instruction.  @has_fired: unless NULL, have the host fire the
+ * timer first if it is due; false if that is not certain.  @was_runnable:
+ * something has woken the vCPU.
+ */
+int x86_kvm_take_lapic_timer(CPUState *cs, bool *has_fired,
+                             bool *was_runnable);
 /*
  * Where KVM has the TSC stand still while the vCPU is not in the guest: have
  * KVM set it forward as at the vCPU's next entry, and return the offset then.
- * Nothing else of the vCPU changes.  Drops the BQL for a moment.  Returns 0 or
- * a negative errno.
+ * Nothing else of the vCPU changes.
  */
 int x86_kvm_catch_up_tsc(CPUState *cs, int64_t *offset);
 
@@ -78,6 +89,7 @@ void x86_kvm_forget_puts(X86SwitchCPU *sc);
 bool x86_kvm_read_back(CPUState *cs, Error **errp);
 
 /* rules-check.c: refuse what hardware would refuse to run */
+void x86_kvm_init_rules(void);
 SwitchResult x86_kvm_check_rules(CPUState *cs, Error **errp);
 
 /* import.c */
@@ -111,6 +123,8 @@ int x86_kvm_load_shadow(void);
  * vCPUs.  0 or a negative errno.
  */
 int x86_kvm_export_tsc(CPUState *cs, X86SwitchCPU *sc);
+/* Then, where KVM moves the offset: the vCPU's thread */
+int x86_kvm_settle_tsc(CPUState *cs, X86SwitchCPU *sc);
 int x86_kvm_import_tsc(CPUState *cs, X86SwitchCPU *sc,
                        const X86HostTSC *host);
 /* The TSC in @host to which the vCPU's offset is added. */

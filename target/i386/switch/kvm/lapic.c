@@ -82,6 +82,12 @@ static LapicTimer lapic_timer(uint32_t lvt, uint32_t initial_count)
                                          : LAPIC_TIMER_ONE_SHOT;
 }
 
+static LapicTimer lapic_timer_of(struct kvm_lapic_state *page)
+{
+    return lapic_timer(*lapic_reg(page, LAPIC_REG_LVTT),
+                       *lapic_reg(page, LAPIC_REG_TMICT));
+}
+
 /*
  * True if @count proves that the timer has not expired since its count was
  * @before.  A periodic timer that went all the way round looks the same: the
@@ -100,74 +106,83 @@ static bool lapic_timer_ran_on(LapicTimer timer, uint32_t before,
  * even have expired for KVM yet.  In both cases a one-shot's count is 0, as it
  * is long after its tick was served.  Afterwards IRR tells these cases apart.
  */
-int x86_kvm_settle_lapic_timer(CPUState *cs, X86SwitchCPU *sc,
-                               struct kvm_lapic_state *page)
+int x86_kvm_begin_lapic_timer(CPUState *cs, X86SwitchCPU *sc)
 {
-    X86LapicTimer *t = &sc->lapic_timer;
-    uint32_t *count = lapic_reg(page, LAPIC_REG_TMCCT);
+    struct kvm_lapic_state *page = &sc->settled_lapic;
     struct kvm_mp_state unused;
     /* KVM_GET_MP_STATE has KVM take a pending INIT, which resets the LAPIC. */
     int ret = kvm_vcpu_ioctl(cs, KVM_GET_MP_STATE, &unused) ?:
               kvm_vcpu_ioctl(cs, KVM_GET_LAPIC, page);
+    X86LapicTimer *t = &sc->lapic_timer;
+    LapicTimer timer;
 
-    t->in_doubt = false;
+    if (ret == 0) {
+        timer = lapic_timer_of(page);
+        t->in_doubt = false;
+        t->count = *lapic_reg(page, LAPIC_REG_TMCCT);
+        t->unsettled = timer != LAPIC_TIMER_OFF &&
+                       !(timer == LAPIC_TIMER_ONE_SHOT && t->count) &&
+                       !switch_omits(SWITCH_FIXUP_LAPIC_EXPIRED);
+    }
+    return ret;
+}
+
+int x86_kvm_settle_lapic_timer(CPUState *cs, X86SwitchCPU *sc)
+{
+    struct kvm_lapic_state *page = &sc->settled_lapic;
+    X86LapicTimer *t = &sc->lapic_timer;
+    int ret = 0;
+
     /* A timer whose period is too short for this loses ticks anyway. */
     for (int i = 0; ret == 0 && i < LAPIC_TIMER_ATTEMPTS; i++) {
-        LapicTimer timer = lapic_timer(*lapic_reg(page, LAPIC_REG_LVTT),
-                                       *lapic_reg(page, LAPIC_REG_TMICT));
-        uint32_t before = *count;
-        bool certain, was_runnable;
+        uint32_t before = t->count;
+        bool has_fired = before, was_runnable;
+        LapicTimer timer;
 
-        t->count = before;
-        if (timer == LAPIC_TIMER_OFF ||
-            (timer == LAPIC_TIMER_ONE_SHOT && before) ||
-            switch_omits(SWITCH_FIXUP_LAPIC_EXPIRED)) {
+        ret = x86_kvm_take_lapic_timer(cs, before ? NULL : &has_fired,
+                                       &was_runnable) ?:
+              kvm_vcpu_ioctl(cs, KVM_GET_LAPIC, page);
+        if (ret < 0) {
             break;
         }
-        certain = before || switch_fire_hrtimers(cs->thread_id);
-        ret = x86_kvm_take_lapic_timer(cs, &was_runnable);
+        t->settled_at = get_clock();
         /*
          * KVM does not look at the VMX preemption timer of a halted vCPU that
          * is woken by what can't be held back: an SMI, or a request that KVM
          * has not looked at yet (KVM_REQ_NMI, a page that was swapped in).
          */
-        if (was_runnable && x86_kvm_has_preemption_timer()) {
-            certain = false;
-        }
-        t->in_doubt = !certain;
-        if (ret == 0) {
-            ret = kvm_vcpu_ioctl(cs, KVM_GET_LAPIC, page);
-            t->settled_at = get_clock();
-        }
-        t->count = *count;
-        if (timer == LAPIC_TIMER_ONE_SHOT ||
-            lapic_timer_ran_on(timer, before, *count)) {
+        t->in_doubt = !has_fired ||
+                      (was_runnable && x86_kvm_has_preemption_timer());
+        t->count = *lapic_reg(page, LAPIC_REG_TMCCT);
+        timer = lapic_timer_of(page);
+        if (timer != LAPIC_TIMER_PERIODIC ||
+            lapic_timer_ran_on(timer, before, t->count)) {
             break;
         }
     }
     return ret;
 }
 
-int x86_kvm_export_lapic(X86CPU *cpu, X86SwitchCPU *sc)
+void x86_kvm_took_lapic(X86SwitchCPU *sc, const struct kvm_lapic_state *page)
+{
+    sc->taken.lapic_count =
+        *lapic_reg((struct kvm_lapic_state *)page, LAPIC_REG_TMCCT);
+    sc->taken.lapic_read_at = qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL);
+}
+
+/* QEMU has read the LAPIC into APICCommonState. */
+void x86_kvm_export_lapic(X86CPU *cpu, X86SwitchCPU *sc)
 {
     APICCommonState *s = x86_switch_lapic(cpu);
     X86LapicTimer *t = &sc->lapic_timer;
-    struct kvm_lapic_state page;
     /* Time since the count was read first, at the least */
     int64_t gone = get_clock() - t->settled_at;
-    int ret = kvm_vcpu_ioctl(CPU(cpu), KVM_GET_LAPIC, &page);
-    int64_t read_at = qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL);
     uint32_t before = t->count;
     LapicTimer timer;
     int vector;
 
-    if (ret < 0) {
-        return ret;
-    }
-    /* All of it again: an interrupt may have come since it was first read. */
-    kvm_get_apic_state(cpu->apic_state, &page);
-    t->count = *lapic_reg(&page, LAPIC_REG_TMCCT);
-    t->read_at = read_at;
+    t->count = sc->taken.lapic_count;
+    t->read_at = sc->taken.lapic_read_at;
 
     vector = s->lvt[APIC_LVT_TIMER] & 0xff;
     timer = lapic_timer(s->lvt[APIC_LVT_TIMER], s->initial_count);
@@ -183,7 +198,6 @@ int x86_kvm_export_lapic(X86CPU *cpu, X86SwitchCPU *sc)
     if (switch_omits(SWITCH_FIXUP_LAPIC_EXPIRED)) {
         t->due = false;
     }
-    return 0;
 }
 
 /* Time counts on from when the count was read: the timer may be due by now. */

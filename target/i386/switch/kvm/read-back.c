@@ -16,8 +16,19 @@ void switch_arch_saw_ioctl(CPUState *cs, unsigned long type, const void *arg)
 {
     X86SwitchCPU *sc = x86_switch_cpu(cs);
 
-    if (type == KVM_GET_MSRS && sc->taking_msrs) {
-        x86_kvm_took_msrs(sc, arg);
+    switch (type) {
+    case KVM_GET_MSRS:
+        if (sc->taking_msrs) {
+            x86_kvm_took_msrs(sc, arg);
+        }
+        break;
+    case KVM_GET_VCPU_EVENTS:
+        sc->taken.interrupt_shadow =
+            ((const struct kvm_vcpu_events *)arg)->interrupt.shadow;
+        break;
+    case KVM_GET_LAPIC:
+        x86_kvm_took_lapic(sc, arg);
+        break;
     }
     x86_kvm_state_saw(&sc->put, type, arg);
 }

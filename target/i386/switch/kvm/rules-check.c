@@ -13,12 +13,15 @@
 
 #define MXCSR_RESERVED 0xffff0000
 
-static bool host_is_intel(void)
+/* Where the host is a guest itself, CPUID takes long. */
+static bool host_is_intel;
+
+void x86_kvm_init_rules(void)
 {
     char vendor[CPUID_VENDOR_SZ + 1];
 
     host_cpu_vendor_fms(vendor, NULL, NULL, NULL);
-    return g_str_equal(vendor, CPUID_VENDOR_INTEL);
+    host_is_intel = g_str_equal(vendor, CPUID_VENDOR_INTEL);
 }
 
 static X86StateLimits limits_of(X86CPU *cpu)
@@ -46,7 +49,7 @@ static X86StateLimits limits_of(X86CPU *cpu)
         .phys_bits = cpu->phys_bits,
         .linear_bits = (*features)[FEAT_7_0_ECX] & CPUID_7_0_ECX_LA57 ? 57
                                                                       : 48,
-        .nmi_stays_masked = !host_is_intel(),
+        .nmi_stays_masked = !host_is_intel,
         .cr4_reserved = cr4,
         .efer_reserved = ~efer,
         .xcr0_reserved = ~((*features)[FEAT_XSAVE_XCR0_LO] | XSTATE_FP_MASK |

@@ -4,6 +4,7 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 #include "qemu/osdep.h"
+#include "qapi/error.h"
 #include "qemu/main-loop.h"
 #include "qemu/timer.h"
 #include "system/kvm.h"
@@ -30,7 +31,7 @@ static int put_back(CPUState *cs, unsigned long type, void *arg)
  * the guest, and goes back.  (kvm_run.immediate_exit would end it before it
  * has done anything.)  The signal must be one that only KVM_RUN takes.
  *
- * The vCPU's thread, BQL held.  Returns what @enter does, or a negative errno.
+ * The vCPU's thread.  Returns what @enter does, or a negative errno.
  */
 static int enter_with_signal(CPUState *cs, int (*enter)(CPUState *cs))
 {
@@ -141,10 +142,26 @@ static bool may_hold(const struct kvm_vcpu_events *events)
            !(events->nmi.pending && x86_kvm_has_vnmi());
 }
 
-typedef struct TakeTimer {
-    bool was_runnable;
-    int ret;
-} TakeTimer;
+/*
+ * KVM starts the LAPIC's timer on the host CPU that the vCPU is loaded on.  If
+ * the vCPU is then loaded on another, KVM_RUN moves the timer there before it
+ * does anything else (kernel: KVM_REQ_MIGRATE_TIMER).
+ */
+static bool bring_timer_here(void *opaque)
+{
+    CPUState *cs = opaque;
+    struct kvm_vcpu_events events;
+    uint32_t state;
+    int ret = get_mp_state(cs, &state) ?:
+              kvm_vcpu_ioctl(cs, KVM_GET_VCPU_EVENTS, &events);
+
+    if (ret < 0 || !may_enter(cs) || !may_hold(&events) ||
+        (state != KVM_MP_STATE_RUNNABLE && state != KVM_MP_STATE_HALTED)) {
+        return false;
+    }
+    ret = enter_undisturbed(cs, &events, KVM_MP_STATE_RUNNABLE);
+    return (put_back_mp_state(cs, state) ?: ret) == 0;
+}
 
 /*
  * VMX's preemption timer runs only in the guest.  KVM has a software timer in
@@ -167,36 +184,32 @@ static int take_preemption_timer(CPUState *cs, uint32_t *after)
  * A vCPU that is halted executes nothing, whatever KVM it is, but KVM looks
  * at its timer.
  */
-static void take_timer(CPUState *cs, run_on_cpu_data data)
+int x86_kvm_take_lapic_timer(CPUState *cs, bool *has_fired,
+                             bool *was_runnable)
 {
-    TakeTimer *t = data.host_ptr;
     uint32_t state, after = KVM_MP_STATE_HALTED;
+    int ret;
 
-    t->ret = get_mp_state(cs, &state);
-    if (t->ret == 0 &&
+    if (has_fired) {
+        *has_fired = switch_fire_hrtimers(bring_timer_here, cs);
+    }
+    ret = get_mp_state(cs, &state);
+    if (ret == 0 &&
         (state == KVM_MP_STATE_RUNNABLE || state == KVM_MP_STATE_HALTED)) {
-        t->ret = set_mp_state(cs, KVM_MP_STATE_HALTED);
-        if (t->ret == 0) {
+        ret = set_mp_state(cs, KVM_MP_STATE_HALTED);
+        if (ret == 0) {
             /* One that an interrupt in IRR wakes does not start here. */
-            t->ret = enter_with_signal(cs, kvm_run_ioctl) ?:
-                     get_mp_state(cs, &after);
-            if (t->ret == 0 && after == KVM_MP_STATE_RUNNABLE &&
+            ret = enter_with_signal(cs, kvm_run_ioctl) ?:
+                  get_mp_state(cs, &after);
+            if (ret == 0 && after == KVM_MP_STATE_RUNNABLE &&
                 x86_kvm_has_preemption_timer()) {
-                t->ret = take_preemption_timer(cs, &after);
+                ret = take_preemption_timer(cs, &after);
             }
-            t->ret = put_back_mp_state(cs, state) ?: t->ret;
+            ret = put_back_mp_state(cs, state) ?: ret;
         }
     }
-    t->was_runnable = after == KVM_MP_STATE_RUNNABLE;
-}
-
-int x86_kvm_take_lapic_timer(CPUState *cs, bool *was_runnable)
-{
-    TakeTimer t = {};
-
-    run_on_cpu(cs, take_timer, RUN_ON_CPU_HOST_PTR(&t));
-    *was_runnable = t.was_runnable;
-    return t.ret;
+    *was_runnable = after == KVM_MP_STATE_RUNNABLE;
+    return ret;
 }
 
 /*
@@ -208,45 +221,93 @@ int x86_kvm_take_lapic_timer(CPUState *cs, bool *was_runnable)
 #define CATCH_UP_TRIES  100
 #define CATCH_UP_PART   4
 
-typedef struct CatchUp {
-    int64_t offset;
-    int ret;
-} CatchUp;
-
-static void catch_up_tsc(CPUState *cs, run_on_cpu_data data)
+int x86_kvm_catch_up_tsc(CPUState *cs, int64_t *offset)
 {
-    CatchUp *c = data.host_ptr;
     int64_t last, last_read_at, read_at = 0;
     struct kvm_vcpu_events events;
     uint32_t state;
     int tries = 1;
+    int ret = get_mp_state(cs, &state) ?:
+              kvm_vcpu_ioctl(cs, KVM_GET_VCPU_EVENTS, &events);
 
-    c->ret = get_mp_state(cs, &state) ?:
-             kvm_vcpu_ioctl(cs, KVM_GET_VCPU_EVENTS, &events);
+    *offset = 0;
     if (may_enter(cs) && may_hold(&events)) {
         tries = CATCH_UP_TRIES;
     }
-    for (int i = 0; c->ret == 0 && i < tries; i++) {
-        last = c->offset;
+    for (int i = 0; ret == 0 && i < tries; i++) {
+        last = *offset;
         last_read_at = read_at;
         if (tries > 1) {
-            c->ret = enter_undisturbed(cs, &events, KVM_MP_STATE_RUNNABLE);
-            c->ret = put_back_mp_state(cs, state) ?: c->ret;
+            ret = enter_undisturbed(cs, &events, KVM_MP_STATE_RUNNABLE);
+            ret = put_back_mp_state(cs, state) ?: ret;
         }
-        c->ret = c->ret ?: x86_kvm_get_tsc_offset(cs, &c->offset);
+        ret = ret ?: x86_kvm_get_tsc_offset(cs, offset);
         read_at = cpu_get_host_ticks();
         if (i > 0 &&
-            ABS(c->offset - last) < (read_at - last_read_at) / CATCH_UP_PART) {
+            ABS(*offset - last) < (read_at - last_read_at) / CATCH_UP_PART) {
             break;
         }
     }
+    return ret;
 }
 
-int x86_kvm_catch_up_tsc(CPUState *cs, int64_t *offset)
-{
-    CatchUp c = {};
+typedef struct Settling {
+    QemuCond done;
+    unsigned left;              /* vCPUs; BQL */
+} Settling;
 
-    run_on_cpu(cs, catch_up_tsc, RUN_ON_CPU_HOST_PTR(&c));
-    *offset = c.offset;
-    return c.ret;
+/* vCPUs do this at the same time: without the BQL. */
+static void settle_vcpu(CPUState *cs, run_on_cpu_data data)
+{
+    X86SwitchCPU *sc = x86_switch_cpu(cs);
+    Settling *s = data.host_ptr;
+
+    bql_unlock();
+    switch_ioctl_join(true);
+    sc->settled = sc->lapic_timer.unsettled ? x86_kvm_settle_lapic_timer(cs, sc)
+                                            : 0;
+    if (sc->settled == 0 && sc->tsc_moves) {
+        sc->settled = x86_kvm_settle_tsc(cs, sc);
+    }
+    sc->lapic_timer.unsettled = sc->tsc_moves = false;
+    switch_ioctl_join(false);
+    bql_lock();
+    if (--s->left == 0) {
+        qemu_cond_signal(&s->done);
+    }
+}
+
+SwitchResult x86_kvm_settle(Error **errp)
+{
+    Settling s = {};
+    CPUState *cs;
+
+    qemu_cond_init(&s.done);
+    CPU_FOREACH(cs) {
+        X86SwitchCPU *sc = x86_switch_cpu(cs);
+
+        sc->settled = 0;
+        if (sc->lapic_timer.unsettled || sc->tsc_moves) {
+            s.left++;
+            async_run_on_cpu(cs, settle_vcpu, RUN_ON_CPU_HOST_PTR(&s));
+            /* Ioctls that are to fail in turn have an order. */
+            while (switch_selftest_fails_ioctls() && s.left) {
+                qemu_cond_wait_bql(&s.done);
+            }
+        }
+    }
+    while (s.left) {
+        qemu_cond_wait_bql(&s.done);
+    }
+    qemu_cond_destroy(&s.done);
+    CPU_FOREACH(cs) {
+        int ret = x86_switch_cpu(cs)->settled;
+
+        if (ret < 0) {
+            /* accel/switch/ioctl.c knows which ioctl failed. */
+            error_setg_errno(errp, -ret, "vCPU %d", cs->cpu_index);
+            return SWITCH_REFUSED;
+        }
+    }
+    return SWITCH_OK;
 }

@@ -147,26 +147,13 @@ int64_t x86_kvm_tsc_base_at(const X86SwitchCPU *sc, const X86HostTSC *host)
  * errors would accumulate over switches, so the old offset stays if the new one
  * is within 20 ms.
  */
-static int x86_kvm_export_tsc_offset(CPUState *cs, X86SwitchCPU *sc)
+int x86_kvm_settle_tsc(CPUState *cs, X86SwitchCPU *sc)
 {
     int64_t about = 20ll * tsc_khz;     /* 20 ms */
-    int64_t first, offset;
     X86HostTSC host;
-    bool moves;
-    int ret = x86_kvm_get_tsc_offset(cs, &first) ?:
-              x86_kvm_get_tsc_offset(cs, &offset);
+    int64_t offset;
+    int ret = x86_kvm_catch_up_tsc(cs, &offset);
 
-    if (ret < 0) {
-        return ret;
-    }
-    moves = offset != first;
-    if (!moves) {
-        sc->tsc_least = cpu_get_host_ticks() + offset;
-        sc->tsc_by_clock = false;
-        sc->tsc_offset = offset;
-        return 0;
-    }
-    ret = x86_kvm_catch_up_tsc(cs, &offset);
     if (ret < 0) {
         return ret;
     }
@@ -176,6 +163,24 @@ static int x86_kvm_export_tsc_offset(CPUState *cs, X86SwitchCPU *sc)
     if (!sc->tsc_by_clock || !sc->tsc_offset_given ||
         ABS(offset - sc->tsc_offset) > about) {
         sc->tsc_by_clock = true;
+        sc->tsc_offset = offset;
+    }
+    return 0;
+}
+
+static int x86_kvm_export_tsc_offset(CPUState *cs, X86SwitchCPU *sc)
+{
+    int64_t first, offset;
+    int ret = x86_kvm_get_tsc_offset(cs, &first) ?:
+              x86_kvm_get_tsc_offset(cs, &offset);
+
+    if (ret < 0) {
+        return ret;
+    }
+    sc->tsc_moves = offset != first;
+    if (!sc->tsc_moves) {
+        sc->tsc_least = cpu_get_host_ticks() + offset;
+        sc->tsc_by_clock = false;
         sc->tsc_offset = offset;
     }
     return 0;

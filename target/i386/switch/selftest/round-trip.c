@@ -64,23 +64,27 @@ static const X86KVMState *everything(CPUState *cs, Error **errp)
 static bool take_kvm(CPUState *cs, X86Snapshot *s, Error **errp)
 {
     const X86KVMState *all = everything(cs, errp);
-    struct kvm_lapic_state page;
+    X86SwitchCPU *sc = x86_switch_cpu(cs);
     int ret;
 
     if (!all) {
         return false;
     }
     x86_selftest_clocks_begin(&s->clocks);
-    ret = x86_kvm_settle_lapic_timer(cs, x86_switch_cpu(cs), &page) ?:
-          x86_kvm_state_get(cs, &s->kvm, all);
+    sc->tsc_moves = false;
+    ret = x86_kvm_begin_lapic_timer(cs, sc);
+    if (ret == 0 && x86_kvm_settle(errp) != SWITCH_OK) {
+        return false;
+    }
+    ret = ret ?: x86_kvm_state_get(cs, &s->kvm, all);
     if (ret < 0) {
         error_setg_errno(errp, -ret, "vCPU %d: reading KVM's state",
                          cs->cpu_index);
         return false;
     }
     /* As of when it was settled: the timer may have run out since. */
-    s->kvm.lapic = page;
-    x86_selftest_clocks_take_kvm(&s->clocks, &page);
+    s->kvm.lapic = sc->settled_lapic;
+    x86_selftest_clocks_take_kvm(&s->clocks, &sc->settled_lapic);
     if (x86_kvm_tsc_offset_moves(cs)) {
         s->kvm.have &= ~X86_KVM_TSC_OFFSET;
     }
