@@ -2,116 +2,148 @@
 """
 ./vas bench: measure.
 
-"bench downtime" switches a bare-metal guest with one vCPU and 256 MiB to and fro, and interleaves
-"stop" and "cont" of the same process: the least that anything which pauses the guest can take.
+Each measurement is a module bench*.py with HELP, MEANING, add_arguments(), check(), measure(),
+tables(), notes() and draw().  This is their command line.
 """
 
 import argparse
 import json
-import random
-import statistics
+import os
 import sys
 import time
 
-from vas import check, paths
-from vas.host import HostError
-from vas.machine import MachineError, QMPError
-from vas.testing import Failure, Payload, Skip, need_kvm
+from vas import (benchalternatives, benchdowntime, benchplot, benchreport, benchsampling, benchspeed,
+                 benchwindows, check, paths)
+from vas.benchguest import ERRORS
+from vas.benchload import Others
+from vas.benchstats import INTERRUPT
+from vas.host import LocalHost
+from vas.rigbase import end_in_order
+from vas.testing import Failure, Skip, need_kvm
 
-SEED = 11
-
-
-def percentile(values, part):
-    """The smallest of @values that @part percent of them don't exceed."""
-    ordered = sorted(values)
-    return ordered[max(0, -(-len(ordered) * part // 100) - 1)]
-
-
-def measure_downtime(count):
-    """
-    Switch @count times in each direction.  Returns three dicts of lists of microseconds: downtimes
-    by direction, times from command to answer by direction, and those of stop and cont together.
-    """
-    generator = random.Random(SEED)
-    downtime = {"tcg": [], "kvm": []}
-    command = {"tcg": [], "kvm": []}
-    stop_cont = []
-    with Payload("soak64", "switch,initial=kvm", memory=256,
-                 name="bench-downtime", deadline=count * 0.2 + 300) as guest:
-        machine = guest.machine
-        guest.expect_laps(3)
-        for number in range(count):
-            for accel in ("tcg", "kvm"):
-                start = time.monotonic()
-                result = machine.switch(accel)
-                command[accel].append((time.monotonic() - start) * 1e6)
-                downtime[accel].append(result["downtime-ns"] / 1e3)
-                guest.expect_laps(3)
-                time.sleep(generator.random() * 0.005)
-                start = time.monotonic()
-                machine.stop()
-                machine.cont()
-                stop_cont.append((time.monotonic() - start) * 1e6)
-                guest.expect_laps(3)
-            if (number + 1) % 100 == 0:
-                print(f"{2 * (number + 1)} switches", file=sys.stderr, flush=True)
-    return downtime, command, stop_cont
+MEASUREMENTS = {"downtime": benchdowntime, "windows": benchwindows, "speed": benchspeed,
+                "sampling": benchsampling, "alternatives": benchalternatives}
 
 
-def downtime(arguments):
-    if arguments.count < 500:
-        raise Failure("--count must be 500 at least, for the percentiles to mean something")
-    times, command, stop_cont = measure_downtime(arguments.count)
-    base = statistics.median(stop_cont)
-    result = {}
-    for accel, values in times.items():
-        middle = percentile(values, 50)
-        result[f"to_{accel}"] = {
-            "p50_us": round(middle, 1),
-            "p99_us": round(percentile(values, 99), 1),
-            "ratio_to_stop_cont": round(middle / base, 3),
-        }
-    extra = {"stop_cont": stop_cont, "command_to_tcg": command["tcg"],
-             "command_to_kvm": command["kvm"]}
-    for name, values in extra.items():
-        result[name] = {"p50_us": round(percentile(values, 50), 1),
-                        "p99_us": round(percentile(values, 99), 1)}
-    print(f"{'':16}{'p50':>12}{'p99':>12}{'p50 / stop+cont':>18}")
-    for name, label in (("to_tcg", "switch to TCG"), ("to_kvm", "switch to KVM"),
-                        ("stop_cont", "stop + cont")):
-        row = result[name]
-        print(f"{label:16}{row['p50_us']:9.0f} us{row['p99_us']:9.0f} us"
-              f"{row['p50_us'] / base:18.2f}")
-    print(f"Switches: downtime, {arguments.count} in each direction (command to answer: "
-          f"{result['command_to_tcg']['p50_us']:.0f} and "
-          f"{result['command_to_kvm']['p50_us']:.0f} us).")
-    print("stop + cont: from the first command to the second's answer, between the switches.")
+def say(sentence):
+    print(f"bench: {sentence}", file=sys.stderr, flush=True)
+
+
+def write(path, content):
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(content)
+
+
+def write_json(path, result):
+    write(path, json.dumps(result, indent=2) + "\n")
+
+
+def measure(arguments):
+    """One measurement, with the place where it was made."""
+    with LocalHost() as host:
+        place = benchreport.where(host)
+    others = Others()
+    result = arguments.module.measure(arguments)
+    return {"measurement": arguments.what, "quick": arguments.quick, "place": place,
+            "others_cpus": others.cpus(), **result}
+
+
+def run_one(arguments):
+    result = measure(arguments)
+    print(benchreport.text(arguments.module, result))
     if arguments.json:
-        with open(arguments.json, "w", encoding="utf-8") as file:
-            json.dump(result, file, indent=2)
-            file.write("\n")
+        write_json(arguments.json, result)
+    if arguments.svg:
+        write(arguments.svg, benchplot.svg(arguments.module, result))
+
+
+def run_all(arguments):
+    """All measurements with their defaults, into a folder; one that fails does not stop others."""
+    folder, start = arguments.report, time.monotonic()
+    sections, failed = [], []
+    for name, module in MEASUREMENTS.items():
+        say(f"{time.monotonic() - start:5.0f} s  {name}: {module.HELP}")
+        one = parse([name, *(["--quick"] if arguments.quick else [])])
+        module.check(one)
+        try:
+            result = measure(one)
+        except ERRORS as error:
+            INTERRUPT.check()
+            say(f"{name} failed: {error}")
+            failed.append(name)
+            sections.append((name, module, str(error), None))
+            continue
+        picture = benchplot.svg(module, result)
+        write_json(os.path.join(folder, f"{name}.json"), result)
+        write(os.path.join(folder, f"{name}.svg"), picture)
+        sections.append((name, module, result, picture))
+    with LocalHost() as host:
+        place = benchreport.where(host)
+    page = os.path.join(folder, "index.html")
+    write(page, benchreport.page(place, sections, arguments.quick))
+    print(f"{page}: {len(sections) - len(failed)} measurement(s)")
+    if failed:
+        raise Failure(f"{', '.join(failed)} failed: the report says why")
+
+
+def folder_to_write(name):
+    """A type for argparse: a folder, which is made if it isn't there."""
+    try:
+        os.makedirs(name, exist_ok=True)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{name}: {error.strerror}") from error
+    if not os.access(name, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{name}: can't be written to")
+    return name
+
+
+def parse(argv):
+    parser = argparse.ArgumentParser(prog="./vas bench", description="Measure.",
+                                     epilog="docs/performance.rst says what each number means.")
+    commands = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
+    for name, module in MEASUREMENTS.items():
+        command = commands.add_parser(name, help=module.HELP, description=module.__doc__,
+                                      formatter_class=argparse.RawDescriptionHelpFormatter,
+                                      epilog=module.MEANING)
+        module.add_arguments(command)
+        command.add_argument("--json", metavar="FILE", type=paths.output_file,
+                             help="write the numbers to FILE")
+        command.add_argument("--svg", metavar="FILE", type=paths.output_file,
+                             help="draw them to FILE")
+        command.set_defaults(module=module, run=run_one, report=None, parser=command)
+    command = commands.add_parser("all", help="all of these, with a report",
+                                  description="All measurements with their defaults, and a report: "
+                                  "one page of HTML with pictures and tables, and the numbers as "
+                                  "JSON. About 8 minutes.")
+    command.add_argument("--report", metavar="DIR", type=folder_to_write, required=True,
+                         help="write the report to DIR/index.html, and DIR/*.json and *.svg")
+    command.set_defaults(module=None, run=run_all, json=None, svg=None)
+    for command in commands.choices.values():
+        command.add_argument("--quick", action="store_true",
+                             help="a short run, whose numbers mean nothing")
+    return parser.parse_args(argv)
 
 
 def main(argv):
-    parser = argparse.ArgumentParser(prog="./vas bench", description="Measure.")
-    commands = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
-    command = commands.add_parser("downtime", help="how long the guest stands still",
-                                  description=__doc__)
-    command.add_argument("--count", type=paths.positive, default=500, metavar="N",
-                         help="switches in each direction (500)")
-    command.add_argument("--json", metavar="FILE", type=paths.output_file,
-                         help="write the numbers to FILE")
-    command.set_defaults(function=downtime)
-    arguments = parser.parse_args(argv)
-    paths.clear(arguments.json)
+    arguments = parse(argv)
+    end_in_order()
+    INTERRUPT.watch()
+    if arguments.module:
+        try:
+            arguments.module.check(arguments)
+        except Failure as error:
+            arguments.parser.error(str(error))
     try:
+        if arguments.svg or arguments.report:
+            benchplot.available()
+        paths.clear(arguments.json, arguments.svg)
         check.build_outer()
         need_kvm()
-        arguments.function(arguments)
+        arguments.run(arguments)
     except Skip as reason:
         sys.exit(f"bench: {reason}")
-    except (Failure, MachineError, QMPError, HostError, check.CheckError, OSError) as error:
-        sys.exit(f"bench: {error}")
+    except (*ERRORS, benchplot.PlotError, check.CheckError, OSError) as error:
+        sys.exit("bench: interrupted" if INTERRUPT.came else f"bench: {error}")
     except KeyboardInterrupt:
         sys.exit("bench: interrupted")
 

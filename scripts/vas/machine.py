@@ -135,10 +135,12 @@ class Machine:
     @debugcon: also have an isa-debugcon at this port, as machine.debugcon; True is port 0xe9.
     @start: False leaves the machine as QEMU's -S leaves it, until cont().
     @connect: seconds for QEMU to open its monitor.
+    @hold: False is for a machine that is told by -incoming or -loadvm where its guest comes from:
+           the guest runs as soon as it has come.
     """
 
     def __init__(self, arguments, binary="x86_64", host=None, name="machine", deadline=300,
-                 debugcon=None, start=True, connect=60):
+                 debugcon=None, start=True, connect=60, hold=True):
         self.host = host or LocalHost()
         self._own_host = host is None
         self.name = name
@@ -152,11 +154,12 @@ class Machine:
         self.qmp_client = None
         self.serial = None
         self.debugcon = None
+        # Held by -S: what the guest writes before we're connected would be lost.
         names = ["serial"] + (["debugcon"] if debugcon else [])
         try:
-            self._launch(self._with_debugcon(arguments, debugcon), binary, deadline, names,
-                         connect)
-            if start:
+            self._launch([*self._with_debugcon(arguments, debugcon), *(["-S"] if hold else [])],
+                         binary, deadline, names, connect)
+            if start and hold:
                 self.cont()
         except BaseException:
             self.close()
@@ -173,8 +176,7 @@ class Machine:
         if "/" not in binary:
             binary = paths.qemu(binary)
         listeners = {name: self.host.listener(name) for name in ["qmp"] + consoles}
-        # Always started with -S: what the guest writes before we're connected would be lost.
-        argv = [binary, *arguments, "-display", "none", "-S",
+        argv = [binary, *arguments, "-display", "none",
                 "-chardev", f"socket,id=vas-qmp,{listeners['qmp'].options}",
                 "-mon", "chardev=vas-qmp,mode=control"]
         for name in consoles:

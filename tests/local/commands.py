@@ -8,11 +8,11 @@ import os
 import tempfile
 import xml.etree.ElementTree
 
-from vas import oracle, paths
+from vas import benchplot, oracle, paths
 from vas.doctor import Section, examine_answer, verdict
 from vas.machine import Machine
 from vas.soak import run_and_write
-from vas.testing import Failure, expect_equal, main, need_kvm, run_command
+from vas.testing import Failure, Skip, expect_equal, main, need_kvm, run_command
 
 
 def read_json(path):
@@ -20,16 +20,96 @@ def read_json(path):
         return json.load(file)
 
 
+# What --json has, beside what all have, as docs/performance.rst says.
+BENCH = {
+    "downtime": ["command_to_kvm", "command_to_tcg", "stop_cont", "times_us", "to_kvm", "to_tcg"],
+    "windows": ["unit_of_work", "windows"],
+    "speed": ["cpu", "guests"],
+    "sampling": ["cpu", "duty_percent", "speeds"],
+    "alternatives": ["cpu", "machine_type", "poll_ms", "ways"],
+}
+PLACE = ["commit", "cpu", "cpus", "date", "kernel", "kvm_module", "virtualization"]
+DIRECTION = ["max_us", "p50_us", "p90_us", "p99_us", "phases", "ratio_to_stop_cont"]
+PHASES = ["convert", "export", "import", "quiesce", "resume"]
+
+
+def expect_members(name, result):
+    expect_equal(f"members of {name}",
+                 sorted(["measurement", "others_cpus", "parameters", "place", "quick", *BENCH[name]]),
+                 sorted(result))
+    expect_equal("measurement", (name, True), (result["measurement"], result["quick"]))
+    expect_equal("place", PLACE, sorted(result["place"]))
+
+
+def expect_downtime(result):
+    for direction in ("to_tcg", "to_kvm"):
+        row = result[direction]
+        expect_equal(f"members of {direction}", DIRECTION, sorted(row))
+        expect_equal(f"phases {direction}", PHASES, sorted(row["phases"]))
+        if not 0 < row["p50_us"] <= row["p90_us"] <= row["p99_us"] <= row["max_us"]:
+            raise Failure(f"{direction}: {row}")
+
+
+def expect_svg(path):
+    root = xml.etree.ElementTree.parse(path).getroot()
+    expect_equal("picture", "svg", root.tag.split("}")[-1])
+
+
 def bench():
+    """Each measurement, briefly; and what is not measured, in one sentence."""
     need_kvm()
+    with open(os.path.join(paths.TOP, "docs/performance.rst"), encoding="utf-8") as file:
+        page = file.read()
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "bench.json")
-        run_command("bench", "downtime", "--json", path)
-        result = read_json(path)
-    for direction in ("to_tcg", "to_kvm"):
-        expect_equal("keys", ["p50_us", "p99_us", "ratio_to_stop_cont"], sorted(result[direction]))
-        if not 0 < result[direction]["p50_us"] <= result[direction]["p99_us"]:
-            raise Failure(f"{direction}: {result[direction]}")
+        for name, members in BENCH.items():
+            said = run_command("bench", name, "--quick", "--json", path)
+            if not said.strip():
+                raise Failure(f"bench {name} has printed nothing")
+            result = read_json(path)
+            expect_members(name, result)
+            missing = [member for member in members if f"``{member}``" not in page]
+            expect_equal(f"members of {name} that docs/performance.rst lacks", [], missing)
+        run_command("bench", "downtime", "--quick", "--smp", "2", "--memory", "64", "--load", "1",
+                    "--json", path)
+        expect_downtime(read_json(path))
+    for command, why in ((["downtime", "--count", "499"], "--count must be 500 at least"),
+                         (["downtime", "--smp", "0"], "--smp must be 1 to 8, not 0"),
+                         (["downtime", "--memory", "lots"], "invalid int value: 'lots'"),
+                         (["windows", "--lengths", "1,x"], "'1,x' is not a list such as 1,10,100"),
+                         (["speed", "--turns", "0"], "--turns must be 1 to 1000, not 0"),
+                         (["speed", "--guest", "quake"], "invalid choice: 'quake'"),
+                         (["sampling", "--window", "9", "--period", "9"],
+                          "--window must be 0.1 at least, and less than --period"),
+                         (["alternatives", "--count", "0"], "--count must be 1 to 1000, not 0"),
+                         (["all"], "the following arguments are required: --report")):
+        said = run_command("bench", *command, status=2, errors=True)
+        if why not in said:
+            raise Failure(f"bench {command}: {said}")
+
+
+def bench_report():
+    """Pictures, and the report."""
+    need_kvm()
+    try:
+        benchplot.available()
+    except benchplot.PlotError as error:
+        raise Skip(str(error)) from error
+    with tempfile.TemporaryDirectory() as folder:
+        picture = os.path.join(folder, "one.svg")
+        run_command("bench", "downtime", "--quick", "--svg", picture)
+        expect_svg(picture)
+        run_command("bench", "all", "--quick", "--report", folder)
+        for name in BENCH:
+            expect_members(name, read_json(os.path.join(folder, f"{name}.json")))
+            expect_svg(os.path.join(folder, f"{name}.svg"))
+        page = xml.etree.ElementTree.parse(os.path.join(folder, "index.html")).getroot()
+        expect_equal("page", "html", page.tag)
+        expect_equal("sections", list(BENCH), [title.text for title in page.iter("h2")])
+        expect_equal("pictures", len(BENCH),
+                     len(list(page.iter("{http://www.w3.org/2000/svg}svg"))))
+        failed = [part.text for part in page.iter("p") if part.get("class") == "failed"]
+        expect_equal("what the report warns of", 1, len(failed))
 
 
 def soak():
@@ -113,5 +193,5 @@ def qemu():
             machine.debugcon.expect("SeaBIOS", 30)
 
 
-main({"bench": bench, "soak": soak, "refused": refused, "qemu": qemu, "doctor": doctor,
-      "doctor-without-kvm": doctor_without_kvm})
+main({"bench": bench, "bench-report": bench_report, "soak": soak, "refused": refused, "qemu": qemu,
+      "doctor": doctor, "doctor-without-kvm": doctor_without_kvm})

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
-The payloads without any switch: under TCG alone and under KVM alone they find no error and end with
-the same digest.  What fails here is no fault of switching.
+Payloads without any switch: under TCG alone and under KVM alone they find no error and end with
+the same digest.  What fails here is no fault of switching.  The guests of ./vas bench are switched,
+too.
 """
 
 from vas.testing import PLAIN_KVM, Payload, expect_equal, main, need_kvm
@@ -36,4 +37,23 @@ def kvm():
                  alone("soak16", PLAIN_KVM, "i386"))
 
 
-main({"tcg": tcg, "kvm": kvm})
+def bench():
+    """What ./vas bench measures is right under either accelerator, and where it is switched."""
+    need_kvm()
+    for payload, vcpus in (("compute64", 1), ("compute64", 2), ("syscall64", 1), ("remap64", 1)):
+        arguments = ["-smp", str(vcpus), "-device",
+                     f"loader,addr=0x508,data={vcpus},data-len=4"]
+        digests = []
+        for accel in ("tcg", PLAIN_KVM):
+            with Payload(payload, accel, laps=10, name=f"payload-{payload}",
+                         arguments=arguments) as guest:
+                digests.append(guest.finish())
+        expect_equal(f"digest of {payload}", *digests)
+        with Payload(payload, "switch", name=f"payload-{payload}", arguments=arguments) as guest:
+            for target in ("tcg", "kvm", "tcg", "kvm"):
+                guest.expect_laps(3)
+                guest.machine.switch(target)
+            guest.expect_laps(3)
+
+
+main({"tcg": tcg, "kvm": kvm, "bench": bench})

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * syscall64: a guest of ./vas bench that does nothing but call its kernel.
+ *
+ * A unit of work (lib/work.h) is one SYSCALL from CPL3 and the IRETQ back, with
+ * the call's number plus one as its result.
+ */
+#include "lib/long.h"
+#include "lib/work.h"
+#include "syscall64.h"
+
+#define CALLS_PER_LAP   65536
+
+#define MSR_EFER        0xc0000080
+#define EFER_SCE        1
+#define MSR_STAR        0xc0000081
+#define MSR_LSTAR       0xc0000082
+#define MSR_SFMASK      0xc0000084
+
+static uint8_t user_stack[4096] __attribute__((aligned(16)));
+static uint64_t expected, got;
+
+static void user_main(void)
+{
+    for (uint64_t number = 0; ; number++) {
+        expected = number + 1;
+        got = syscall_number(number);
+        ++*WORK_DONE(0);
+        if (expected % CALLS_PER_LAP == 0 || got != expected) {
+            asm volatile("ud2" : : : "memory");
+        }
+    }
+}
+
+void trap(Frame *frame)
+{
+    if (frame->vector == VECTOR_UD && frame->cs == USER_CS) {
+        verify("result of a system call", expected, got);
+        lap_done();
+        frame->rip += 2;
+        return;
+    }
+    check_value("no exception, at RIP", frame->rip, frame->vector);
+    debug_exit(2);
+}
+
+void kernel_main(void)
+{
+    put_string("syscall64\n");
+    setup_idt();
+    setup_pic();
+    setup_lapic();
+    wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_SCE);
+    wrmsr(MSR_STAR, (uint64_t)KERNEL_CS << 32);
+    wrmsr(MSR_LSTAR, (uintptr_t)syscall_entry);
+    wrmsr(MSR_SFMASK, 0x200);
+    enter_user(user_main, user_stack + sizeof(user_stack) - 8);
+}
