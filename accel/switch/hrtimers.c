@@ -15,17 +15,23 @@
 /* A busy host takes the CPU away in the middle of an attempt. */
 #define ATTEMPTS        16
 
-/* Kernel: such a CPU gives its timers to others.  Constant. */
-static bool host_has_nohz_full;
+/*
+ * Kernel: a CPU with nohz_full gives its timers to others, and so does KVM with
+ * pi_inject_timer.  Constant.
+ */
+static bool timers_are_elsewhere;
 
 void switch_init_hrtimers(void)
 {
-    g_autofree char *cpus = NULL;
+    g_autofree char *cpus = NULL, *inject = NULL;
 
-    host_has_nohz_full =
-        g_file_get_contents("/sys/devices/system/cpu/nohz_full", &cpus, NULL,
-                            NULL) &&
-        strpbrk(cpus, "0123456789");
+    timers_are_elsewhere =
+        (g_file_get_contents("/sys/devices/system/cpu/nohz_full", &cpus, NULL,
+                             NULL) &&
+         strpbrk(cpus, "0123456789")) ||
+        (g_file_get_contents("/sys/module/kvm/parameters/pi_inject_timer",
+                             &inject, NULL, NULL) &&
+         g_ascii_strtoll(inject, NULL, 10) > 0);
 }
 
 static bool sleep_until_now(void)
@@ -40,21 +46,39 @@ static bool sleep_until_now(void)
     return ret == 0;
 }
 
+/* How often the thread has slept, and how often the CPU was taken from it */
+typedef struct ContextSwitches {
+    long slept, taken;
+} ContextSwitches;
+
+static bool context_switches(ContextSwitches *c)
+{
+    struct rusage usage;
+
+    if (getrusage(RUSAGE_THREAD, &usage) < 0) {
+        return false;
+    }
+    c->slept = usage.ru_nvcsw;
+    c->taken = usage.ru_nivcsw;
+    return true;
+}
+
 /*
- * A thread that runs goes to another CPU only by a context switch that it did
- * not ask for.  The one that it asks for is the sleep.
+ * A thread goes to another CPU only by a context switch.  So it is still on the
+ * CPU to which it has brought the timers if there was none but its sleep.
  */
 bool switch_fire_hrtimers(bool (*bring_here)(void *opaque), void *opaque)
 {
-    for (int i = 0; i < ATTEMPTS && !host_has_nohz_full; i++) {
-        struct rusage before, after;
+    for (int i = 0; i < ATTEMPTS && !timers_are_elsewhere; i++) {
+        ContextSwitches before, here, after;
 
-        if (getrusage(RUSAGE_THREAD, &before) < 0 || !bring_here(opaque) ||
-            !sleep_until_now() || getrusage(RUSAGE_THREAD, &after) < 0) {
+        if (!context_switches(&before) || !bring_here(opaque) ||
+            !context_switches(&here) || !sleep_until_now() ||
+            !context_switches(&after)) {
             return false;
         }
-        if (after.ru_nivcsw == before.ru_nivcsw &&
-            after.ru_nvcsw <= before.ru_nvcsw + 1) {
+        if (here.slept == before.slept && after.slept <= here.slept + 1 &&
+            after.taken == before.taken) {
             return true;
         }
     }

@@ -155,6 +155,7 @@ bool switch_ioctl_unwatch(Error **errp)
 {
     g_autofree char *vcpu = NULL, *value = NULL, *rule = NULL;
 
+    assert(accel_switch_watching);
     accel_switch_watching = false;
     switch_selftest_unwatch();
     if (!first_failure.err) {

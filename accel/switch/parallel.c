@@ -1,9 +1,11 @@
 /*
  * A step of a switch for each vCPU, on several host CPUs at once
  *
- * The main thread holds the BQL and waits for the others, so all of them have
- * what it protects: none can drop it, and each vCPU is one thread's.  vCPUs'
- * own threads are parked, and need the BQL to wake up, so these are others.
+ * The main thread holds the BQL and waits for the others: nobody else can take
+ * it, and each vCPU is one thread's.  But the BQL keeps these threads from one
+ * another no more: a step touches its vCPU and guest RAM alone, and no device
+ * but the vCPU's LAPIC.  vCPUs' own threads are parked, and need the BQL to
+ * wake up, so these are others.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

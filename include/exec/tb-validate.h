@@ -67,7 +67,7 @@ static inline int tb_validate_save(TranslationBlock *tb, void *block, int size)
  * tb_validate_page: if the page of code at @addr is stale, compare its TBs
  *
  * To be called before a TB that begins there is looked up or made.  Any vCPU's
- * thread, in an RCU critical section; no page is locked.
+ * thread; no page is locked.
  */
 void tb_validate_page(tb_page_addr_t addr);
 

@@ -75,7 +75,10 @@ static inline uint8_t accel_switch_tcg_dirty_mask(void)
 }
 
 #ifdef CONFIG_ACCEL_SWITCH_IS_POSSIBLE
-/* True while a switch moves state into or out of KVM.  BQL. */
+/*
+ * True while a switch moves state into or out of KVM.  The main thread writes
+ * it, with the BQL held; threads that work for the switch read it meanwhile.
+ */
 extern bool accel_switch_watching;
 int accel_switch_watched_ioctl(CPUState *cpu, int fd, unsigned long type,
                                void *arg);

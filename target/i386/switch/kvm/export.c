@@ -21,11 +21,19 @@
 bool x86_kvm_pdptes_differ(CPUState *cs, uint64_t cr3, const uint64_t *held)
 {
     uint64_t in_memory[4];
+    hwaddr len = sizeof(in_memory), offset;
+    MemoryRegion *mr;
 
-    if (address_space_read(cs->as, cr3 & 0xffffffe0, MEMTXATTRS_UNSPECIFIED,
-                           in_memory, sizeof(in_memory)) != MEMTX_OK) {
+    /* A device's registers are left alone, as this may be any thread. */
+    RCU_READ_LOCK_GUARD();
+    mr = address_space_translate(cs->as, cr3 & 0xffffffe0, &offset, &len, false,
+                                 MEMTXATTRS_UNSPECIFIED);
+    if (len < sizeof(in_memory) ||
+        !memory_access_is_direct(mr, false, MEMTXATTRS_UNSPECIFIED)) {
         return false;
     }
+    memcpy(in_memory, memory_region_get_ram_ptr(mr) + offset,
+           sizeof(in_memory));
     for (int i = 0; i < ARRAY_SIZE(in_memory); i++) {
         if ((le64_to_cpu(in_memory[i]) ^ held[i]) &
             (held[i] & PG_PRESENT_MASK ? PDPTE_BITS : PG_PRESENT_MASK)) {

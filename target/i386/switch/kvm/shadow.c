@@ -30,6 +30,7 @@ static struct {
     bool started;               /* the thread; main loop only */
     bool busy;                  /* the thread is asked to drop them, or does */
     bool stale;                 /* they are to be dropped before KVM_RUN */
+    hwaddr addr;                /* where the slot below is made */
     void *backing;              /* of the slot below */
 } shadow;
 
@@ -40,7 +41,7 @@ static bool kvm_makes_shadow_pages(void)
            cpu_env(first_cpu)->features[FEAT_8000_0001_ECX] & CPUID_EXT3_SVM;
 }
 
-/* A guest-physical page that is neither RAM nor a device's. */
+/* A guest-physical page that is neither RAM nor a device's.  BQL held. */
 static bool find_unused_page(hwaddr *addr)
 {
     /* Between the IOAPIC and the HPET; the LAPIC and the BIOS are above. */
@@ -63,25 +64,25 @@ static bool find_unused_page(hwaddr *addr)
  * to be deleted.  KVM waits for grace periods of SRCU meanwhile, which take
  * long on a busy host.
  *
- * The lock keeps others from making a slot at the same address.  Any thread,
- * with or without the BQL.  Returns 0 or a negative errno.
+ * The lock keeps others from making a slot at the same @addr.  If one was made
+ * since @addr was found, KVM refuses.  Any thread, with or without the BQL.
+ * Returns 0 or a negative errno.
  */
-static int drop_shadow_pages(void)
+static int drop_shadow_pages(hwaddr addr)
 {
     struct kvm_userspace_memory_region region = {
         .slot = kvm_state->nr_slots_max - 1,
         .memory_size = 4 * KiB,
+        .guest_phys_addr = addr,
+        .userspace_addr = (uintptr_t)shadow.backing,
     };
-    hwaddr addr;
     int ret;
 
     accel_switch_lock_slots();
     if (kvm_state->memory_listener.nr_slots_allocated >=
-        kvm_state->nr_slots_max || !find_unused_page(&addr)) {
+        kvm_state->nr_slots_max) {
         ret = -ENOSPC;
     } else {
-        region.guest_phys_addr = addr;
-        region.userspace_addr = (uintptr_t)shadow.backing;
         ret = kvm_vm_ioctl(kvm_state, KVM_SET_USER_MEMORY_REGION, &region);
         if (ret == 0) {
             region.memory_size = 0;
@@ -90,6 +91,14 @@ static int drop_shadow_pages(void)
     }
     accel_switch_unlock_slots();
     return ret;
+}
+
+/* The same, BQL held */
+static int drop_shadow_pages_now(void)
+{
+    hwaddr addr;
+
+    return find_unused_page(&addr) ? drop_shadow_pages(addr) : -ENOSPC;
 }
 
 static void *shadow_thread(void *opaque)
@@ -103,7 +112,7 @@ static void *shadow_thread(void *opaque)
                 qemu_cond_wait(&shadow.cond, &shadow.lock);
             }
         }
-        ret = drop_shadow_pages();
+        ret = drop_shadow_pages(shadow.addr);
         WITH_QEMU_LOCK_GUARD(&shadow.lock) {
             /* If it has failed, the switch tries again, and reports it. */
             shadow.stale = ret < 0;
@@ -141,8 +150,11 @@ void switch_arch_resumed_tcg(void)
     start_thread();
     WITH_QEMU_LOCK_GUARD(&shadow.lock) {
         shadow.stale = true;
-        /* Else the switch drops them, so that its ioctls fail in turn. */
-        if (!switch_selftest_fails_ioctls()) {
+        /*
+         * Else the switch drops them: because it can't be done here, or so that
+         * its ioctls fail in turn.
+         */
+        if (find_unused_page(&shadow.addr) && !switch_selftest_fails_ioctls()) {
             shadow.busy = true;
             qemu_cond_broadcast(&shadow.cond);
         }
@@ -165,7 +177,7 @@ void switch_arch_await_kvm(void)
 
 int x86_kvm_import_shadow(void)
 {
-    int ret = shadow.stale ? drop_shadow_pages() : 0;
+    int ret = shadow.stale ? drop_shadow_pages_now() : 0;
 
     if (ret == 0) {
         shadow.stale = false;
@@ -176,5 +188,5 @@ int x86_kvm_import_shadow(void)
 int x86_kvm_load_shadow(void)
 {
     return switch_omits(SWITCH_FIXUP_SHADOW_FLUSH) ||
-           !kvm_makes_shadow_pages() ? 0 : drop_shadow_pages();
+           !kvm_makes_shadow_pages() ? 0 : drop_shadow_pages_now();
 }
