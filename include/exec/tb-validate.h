@@ -31,6 +31,15 @@ void tb_validate_init(void);
  */
 void tb_validate_all(void);
 
+/**
+ * tb_validate_is_wasteful: is most of what is kept of no use?
+ *
+ * The translation buffer gets the room of a TB that was dropped back by
+ * tb_flush() alone.  True if that is more than half of the TBs, and worth it.
+ * As tb_validate_all(), which is then to be replaced by tb_flush().
+ */
+bool tb_validate_is_wasteful(void);
+
 /* Counts since QEMU was started */
 typedef struct TBValidateStats {
     uint64_t made;              /* TBs translated */

@@ -150,7 +150,7 @@ static void distrust_translated_code(void)
     if (!first_cpu || switch_omits(SWITCH_FIXUP_TB_VALIDATE)) {
         return;
     }
-    if (switch_state->keep_translations) {
+    if (switch_state->keep_translations && !tb_validate_is_wasteful()) {
         tb_validate_all();
         return;
     }
