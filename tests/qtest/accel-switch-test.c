@@ -50,8 +50,8 @@ static const struct {
     { "switch_accel xen", "Error: there is no accelerator 'xen' to switch to;"
                           " use kvm or tcg" },
     { "x_accel_roundtrip", "Error: can't switch: " WITHOUT_SWITCH },
-    { "help switch_accel", "switch_accel [kvm|tcg] -- move the running guest to"
-                           " the other accelerator" },
+    { "help switch_accel", "switch_accel [kvm|tcg [max-downtime-ms]] -- move"
+                           " the running guest to the other accelerator" },
     { "help x_accel_roundtrip", "x_accel_roundtrip  -- move the guest to the"
                                 " other accelerator and back, and compare" },
     { "help info accel", "info accel  -- show the accelerator that runs the"
@@ -126,12 +126,15 @@ static void test_plain(const void *data)
 static const struct {
     const char *name, *type, *expected;
 } schema_types[] = {
-    { "switch-accel", "arg-type", "{accel:" ACCELS "}" },
+    { "switch-accel", "arg-type",
+      "{accel:" ACCELS " max-downtime-ms?:int}" },
     { "switch-accel", "ret-type", SWITCH_INFO },
     { "query-accel", "arg-type", "{}" },
     { "query-accel", "ret-type",
       "{active:str available:[str] switches:int"
-      " blockers:[{id:str reason:str}] last?:" SWITCH_INFO "}" },
+      " blockers:[{id:str reason:str}] last?:" SWITCH_INFO
+      " translations?:{made:int kept:int dropped:int pages-compared:int"
+      " flushes:int}}" },
     { "x-accel-roundtrip", "arg-type", "{}" },
     { "x-accel-roundtrip", "ret-type", "{}" },
     { "ACCEL_SWITCHED", "arg-type", "{" SWITCH_FIGURES " by-guest?:bool}" },
