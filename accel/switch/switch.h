@@ -34,7 +34,7 @@ struct SwitchState {
     bool check_rules;
     uint32_t wait;              /* seconds to retry a transient refusal */
 #ifdef CONFIG_ACCEL_SWITCH_SELFTEST
-    char *slow;                 /* a phase that takes 50 ms; or NULL */
+    char *slow;                 /* a phase that takes 500 ms; or NULL */
     bool fail_ioctls;           /* have each ioctl of a switch fail in turn */
     uint64_t omit;              /* bit set of SwitchFixup */
 #endif

@@ -5,20 +5,19 @@ A limit of a switch's downtime: a switch that takes longer is given up, and the 
 
 from vas.testing import (Failure, Payload, expect_equal, expect_error, main, need_kvm)
 
-# x-slow has a phase take 50 ms more; a busy machine takes its time for the others.
-SHORT_MS, LONG_MS = 40, 60000
+# x-slow has a phase take 500 ms more; a busy machine takes its time for the others.
+SHORT_MS, LONG_MS = 400, 60000
 
 
 def given_up(guest, accel, phase):
     """The switch is too slow, and the guest goes on where it was; without a limit it is made."""
     machine = guest.machine
     before = machine.accel()
-    for limit in (1, SHORT_MS):
-        expect_error(f"can't switch: it takes longer than max-downtime-ms allows: the phase '{phase}'"
-                     " alone took ", machine.qmp, "switch-accel",
-                     {"accel": accel, "max-downtime-ms": limit})
-        expect_equal("accelerator", before, machine.accel())
-        guest.expect_laps(3)
+    expect_error(f"can't switch: it takes longer than max-downtime-ms allows: the phase '{phase}' alone"
+                 " took ", machine.qmp, "switch-accel",
+                 {"accel": accel, "max-downtime-ms": SHORT_MS})
+    expect_equal("accelerator", before, machine.accel())
+    guest.expect_laps(3)
     if f"the phase '{phase}'" not in machine.hmp(f"switch_accel {accel} {SHORT_MS}"):
         raise Failure("HMP's switch_accel has no limit")
     guest.expect_laps(3)

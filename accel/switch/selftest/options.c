@@ -90,7 +90,7 @@ static void switch_set_slow(Object *obj, const char *value, Error **errp)
 void switch_selftest_slow(const char *phase)
 {
     if (switch_state->slow && !strcmp(switch_state->slow, phase)) {
-        g_usleep(50 * G_TIME_SPAN_MILLISECOND);
+        g_usleep(500 * G_TIME_SPAN_MILLISECOND);
     }
 }
 
@@ -107,7 +107,7 @@ void switch_selftest_class_init(ObjectClass *oc)
 
     object_class_property_add_str(oc, "x-slow", NULL, switch_set_slow);
     object_class_property_set_description(oc, "x-slow",
-        "for tests only: a phase of each switch that takes 50 ms");
+        "for tests only: a phase of each switch that takes half a second");
 
     object_class_property_add(oc, "x-wait", "uint32", switch_visit_wait,
                               switch_visit_wait, NULL, NULL);

@@ -65,7 +65,7 @@ static inline bool switch_omits(SwitchFixup f)
 /* options.c: the properties x-omit, x-fail-ioctls, x-slow and x-wait */
 void switch_selftest_class_init(ObjectClass *oc);
 
-/* Take 50 ms if @phase is the one that x-slow names. */
+/* Take 500 ms if @phase is the one that x-slow names. */
 void switch_selftest_slow(const char *phase);
 
 /* failing-ioctls.c.  All: main thread, BQL held. */
