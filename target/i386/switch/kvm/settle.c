@@ -16,8 +16,8 @@
 #include "switch/x86-switch.h"
 
 /*
- * What gives KVM back what it had is not made to fail by a test, and is no
- * write that the read-back is to compare.
+ * Restore what KVM had.  The switch's watch does not see this ioctl: no test
+ * makes it fail, and the read-back does not compare it.
  */
 static int put_back(CPUState *cs, unsigned long type, void *arg)
 {
