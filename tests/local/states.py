@@ -5,6 +5,7 @@ changed.
 """
 
 import array
+import glob
 import os
 import re
 import socket
@@ -373,6 +374,29 @@ def properties():
         raise Failure(f"tb-size=few: {said}")
 
 
+# The filter of system calls that libvirt runs QEMU with.
+SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+
+
+def expect_filtered(machine):
+    """Each of the threads has the filter (proc(5): Seccomp is 2)."""
+    for path in glob.glob(f"/proc/{machine.pid}/task/*/status"):
+        with open(path, encoding="ascii") as file:
+            expect_equal(path, "2", re.search(r"(?m)^Seccomp:\s*(\d)$", file.read()).group(1))
+
+
+def sandboxed():
+    """A switch needs nothing that the filter denies; the control is that it denies something."""
+    with switchable(arguments=["-smp", "8", "-sandbox", SANDBOX]) as guest:
+        machine = guest.machine
+        for accel in ("tcg", "kvm") * 20:
+            machine.switch(accel)
+            guest.expect_laps(3)
+        expect_filtered(machine)
+        expect_error("Setting CPU affinity failed", machine.qmp, "object-add",
+                     {"qom-type": "thread-context", "id": "control", "cpu-affinity": [0]})
+
+
 def reset():
     """A reset in each accelerator: the payload begins again and finds nothing wrong."""
     with switchable() as guest:
@@ -480,4 +504,5 @@ main({"surface": surface, "same": same, "unknown": unknown, "plain": plain,
       "widest": widest, "null-segment": null_segment, "foreign-features": foreign_features,
       "model-features": model_features,
       "unplug": unplug, "shut-down": shut_down, "panicked": panicked, "suspended": suspended,
-      "properties": properties, "reset": reset, "options": options, "debugger": debugger})
+      "properties": properties, "sandboxed": sandboxed, "reset": reset, "options": options,
+      "debugger": debugger})
