@@ -29,6 +29,7 @@ static bool switch_cpus_are_resettable(void)
 static void switch_cpu_reset_hold(CPUState *cpu)
 {
     FORWARD(cpu_reset_hold, cpu);
+    switch_window_reset_vcpu(cpu);
 }
 
 /*

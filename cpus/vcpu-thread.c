@@ -108,6 +108,9 @@ static void *switch_vcpu_thread_fn(void *arg)
             r == EXCP_INTERRUPT) {
             r = switch_arch_pausing_kvm(cpu);
         }
+        if (tcg_enabled() && switch_window_vcpu_exit(cpu, r)) {
+            r = EXCP_INTERRUPT;
+        }
         if (r == EXCP_DEBUG) {
             cpu_handle_guest_debug(cpu);
         }

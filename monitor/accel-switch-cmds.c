@@ -17,6 +17,7 @@
 #include "qobject/qdict.h"
 #include "qemu/accel.h"
 #include "accel/switch/switch.h"
+#include "accel/switch/window.h"
 
 /* @ms: how long the switch may take at most, if there is a limit. */
 static bool accel_switch_request(SwitchRequest *request, SwitchableAccel to,
@@ -37,14 +38,26 @@ static bool accel_switch_request(SwitchRequest *request, SwitchableAccel to,
 AccelSwitchInfo *coroutine_fn qmp_switch_accel(SwitchableAccel accel,
                                                bool has_max_downtime_ms,
                                                uint32_t max_downtime_ms,
+                                               AccelWindow *spec,
                                                Error **errp)
 {
     AccelSwitchInfo *info;
     SwitchRequest request;
+    const SwitchWindow window = { .spec = spec };
 
     if (!accel_switch_request(&request, accel, has_max_downtime_ms,
                               max_downtime_ms, errp)) {
         return NULL;
+    }
+    if (spec) {
+        if (accel != SWITCHABLE_ACCEL_TCG) {
+            error_setg(errp, "a window is a stay in TCG");
+            return NULL;
+        }
+        if (!switch_window_check(spec, false, errp)) {
+            return NULL;
+        }
+        request.window = &window;
     }
     info = accel_switch_to_co(&request, errp);
 

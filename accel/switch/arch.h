@@ -7,6 +7,7 @@
 #define ACCEL_SWITCH_ARCH_H
 
 #include "accel/switch/switch.h"
+#include "accel/switch/window.h"
 
 /**
  * switch_fire_hrtimers: wait until the host kernel's timers that are due by now
@@ -122,6 +123,50 @@ int switch_arch_post_load_kvm(void);
 void switch_arch_put_kvm(CPUState *cpu);
 /* After a load, for each vCPU: KVM has its state now. */
 void switch_arch_loaded_kvm(CPUState *cpu);
+
+/*
+ * Windows.  A vCPU's state is read from where TCG has it, its thread calling or
+ * the vCPU paused.
+ */
+
+/* The instruction pointer, not linear, and CR3 */
+void switch_arch_get_pc(CPUState *cpu, uint64_t *pc, uint64_t *cr3);
+/* Linear */
+vaddr switch_arch_stack_pointer(CPUState *cpu);
+/* At a function's first instruction: false if the stack can't be read. */
+bool switch_arch_find_return(CPUState *cpu, SwitchReturn *way);
+
+/* In KVM: its thread calling, or the vCPU paused */
+typedef struct SwitchPlace {
+    uint64_t cr3;
+    uint32_t eax;
+    int cpl;
+} SwitchPlace;
+void switch_arch_get_place(CPUState *cpu, SwitchPlace *place);
+
+/*
+ * A vCPU that stands at a trigger's breakpoint is to execute the instruction
+ * there in KVM; EFLAGS.RF says so (SDM vol. 3B, "Instruction-Breakpoint
+ * Exception Condition").  The other one takes it back in TCG.
+ */
+void switch_arch_pass_breakpoint(CPUState *cpu);
+void switch_arch_arrived_at_breakpoint(CPUState *cpu);
+
+/*
+ * Have KVM stop vCPUs at the addresses of switch_trigger_addresses().  If there
+ * is no room for all, sets @errp, changes nothing and returns false; with @errp
+ * NULL triggers may be dropped later.  Main thread, BQL held, vCPUs may run;
+ * drops the BQL.
+ */
+bool switch_arch_set_breakpoints(Error **errp);
+
+/*
+ * The linear addresses of the handlers of system calls, or of an interrupt, as
+ * the guest has set them up.  Main thread, BQL held, any accelerator.  Returns
+ * how many there are, 0 and @errp if none.
+ */
+int switch_arch_syscall_entries(vaddr entry[2], Error **errp);
+int switch_arch_interrupt_entry(uint8_t vector, vaddr entry[1], Error **errp);
 
 /* Called by a vCPU's thread once, after kvm_init_vcpu(), BQL held. */
 bool switch_arch_init_vcpu(CPUState *cpu, Error **errp);

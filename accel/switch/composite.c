@@ -10,6 +10,7 @@
  */
 #include "qemu/osdep.h"
 #include "qapi/error.h"
+#include "qapi/visitor.h"
 #include "qemu/error-report.h"
 #include "qemu/module.h"
 #include "qemu/plugin.h"
@@ -25,6 +26,7 @@
 #include "system/system.h"
 #include "system/tcg.h"
 #include "internal.h"
+#include "window.h"
 
 SwitchState *switch_state;
 
@@ -183,6 +185,7 @@ static int switch_init_machine(MachineState *ms)
     switch_init_blockers();
     switch_init_migration();
     switch_init_devices();
+    switch_init_triggers();
     qemu_add_machine_init_done_notifier(&switch_machine_done_notifier);
     qemu_register_shutdown_notifier(&switch_shutdown_notifier);
     return 0;
@@ -290,6 +293,20 @@ SWITCH_BOOL_PROPERTY(keep_translations)
 SWITCH_BOOL_PROPERTY(read_back)
 SWITCH_BOOL_PROPERTY(check_rules)
 
+static void switch_get_max_windows(Object *obj, Visitor *v, const char *name,
+                                   void *opaque, Error **errp)
+{
+    visit_type_uint32(v, name, &SWITCH_ACCEL(obj)->max_windows_per_second,
+                      errp);
+}
+
+static void switch_set_max_windows(Object *obj, Visitor *v, const char *name,
+                                   void *opaque, Error **errp)
+{
+    visit_type_uint32(v, name, &SWITCH_ACCEL(obj)->max_windows_per_second,
+                      errp);
+}
+
 /* Alias each property of @child that @obj does not have itself. */
 static void switch_alias_properties(Object *obj, Object *child)
 {
@@ -312,6 +329,7 @@ static void switch_instance_init(Object *obj)
     s->read_back = true;
     s->check_rules = true;
     s->wait = 5;
+    s->max_windows_per_second = 1000;
     s->kvm = (KVMState *)object_new(ACCEL_CLASS_NAME("kvm"));
     s->tcg = ACCEL(object_new(ACCEL_CLASS_NAME("tcg")));
     object_property_add_child(obj, "kvm", OBJECT(s->kvm));
@@ -385,6 +403,13 @@ static void switch_accel_class_init(ObjectClass *oc, void *data)
     object_class_property_set_description(oc, "check-rules",
         "refuse a switch to KVM with a state that VMX or SVM hardware would"
         " not run (default: on)");
+
+    object_class_property_add(oc, "max-windows-per-second", "uint32",
+                              switch_get_max_windows, switch_set_max_windows,
+                              NULL, NULL);
+    object_class_property_set_description(oc, "max-windows-per-second",
+        "how many windows triggers may open in a second; 0: any number"
+        " (default: 1000)");
 
     switch_selftest_class_init(oc);
 }

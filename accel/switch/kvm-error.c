@@ -1,5 +1,6 @@
 /*
- * on-kvm-error=tcg: an instruction that KVM can't execute is executed in TCG
+ * on-kvm-error=tcg, or a trigger: an instruction that KVM can't execute is
+ * executed in TCG
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -14,6 +15,7 @@
 #include "system/runstate.h"
 #include "internal.h"
 #include "trace.h"
+#include "window.h"
 
 /* How long a vCPU stands still at an instruction that KVM can't execute. */
 #define SWITCH_KVM_ERROR_PAUSE_NS (10 * SCALE_MS)
@@ -57,8 +59,11 @@ static void switch_kvm_error_bh(void *opaque)
     g_autoptr(Error) err = NULL;
     g_autoptr(AccelSwitchInfo) info = NULL;
     int64_t now = get_clock();
+    SwitchWindow window;
     const SwitchRequest request = {
         .to = SWITCHABLE_ACCEL_TCG, .by_guest = true,
+        .window = switch_trigger_kvm_error_window(cpu, &window) ? &window
+                                                                : NULL,
     };
     SwitchResult result;
 
@@ -97,11 +102,20 @@ static void switch_kvm_error_bh(void *opaque)
     vm_stop(RUN_STATE_INTERNAL_ERROR);
 }
 
+/* Any thread's kvm_cpu_exec() calls it without the BQL. */
+static bool switch_goes_on_in_tcg(CPUState *cpu)
+{
+    BQL_LOCK_GUARD();
+
+    return switch_trigger_kvm_error(cpu) ||
+           switch_state->on_kvm_error == ON_KVM_ERROR_TCG;
+}
+
 bool accel_switch_on_kvm_error(CPUState *cpu)
 {
     if (!accel_switch_configured() ||
-        switch_state->on_kvm_error != ON_KVM_ERROR_TCG ||
         cpu->kvm_run->internal.suberror != KVM_INTERNAL_ERROR_EMULATION ||
+        !switch_goes_on_in_tcg(cpu) ||
         switch_arch_retry_instruction(cpu) < 0) {
         return false;
     }

@@ -42,6 +42,11 @@ SwitchResult accel_switch_to(const SwitchRequest *request,
 
     if (accel_switch_configured() && !switch_state->in_progress &&
         switch_state->active == request->to) {
+        if (request->window) {
+            error_setg(errp, "can't open a window: the guest is in TCG"
+                       " already");
+            return SWITCH_REFUSED;
+        }
         *info = switch_new_info(request->to);
         return SWITCH_OK;
     }

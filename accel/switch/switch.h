@@ -33,6 +33,7 @@ struct SwitchState {
     bool read_back;
     bool check_rules;
     uint32_t wait;              /* seconds to retry a transient refusal */
+    uint32_t max_windows_per_second;    /* by triggers; 0: any number */
 #ifdef CONFIG_ACCEL_SWITCH_SELFTEST
     char *slow;                 /* a phase that takes 500 ms; or NULL */
     bool fail_ioctls;           /* have each ioctl of a switch fail in turn */
@@ -72,6 +73,7 @@ typedef struct SwitchRequest {
     SwitchableAccel to;
     bool by_guest;              /* the guest itself caused it: fewer events */
     int64_t max_downtime_ns;    /* give it up if it takes longer; 0: never */
+    const struct SwitchWindow *window;  /* to open in TCG; or NULL */
 } SwitchRequest;
 
 /**

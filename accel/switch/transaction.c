@@ -20,6 +20,7 @@
 #include "system/tcg.h"
 #include "internal.h"
 #include "trace.h"
+#include "window.h"
 
 /*
  * The globals that say which accelerator runs: they change as a set, with
@@ -201,6 +202,11 @@ SwitchResult switch_transact(const SwitchRequest *request,
     result = switch_check_time("quiesce", ph->quiesce_ns, errp);
     if (result == SWITCH_OK) {
         result = switch_move(info->to, ph, errp);
+    }
+    if (result == SWITCH_OK && info->to == SWITCHABLE_ACCEL_KVM) {
+        switch_window_close(start + ph->quiesce_ns);
+    } else if (result == SWITCH_OK && request->window) {
+        switch_window_begin(request->window);
     }
     switch_lap(&mark);
 

@@ -11,6 +11,9 @@
  * a write does nothing, so that a program can run unchanged under any
  * accelerator.
  *
+ * A write of 16 to 255 is for triggers and windows that wait for that number,
+ * and does nothing if none does.
+ *
  * A guest that may be hostile must not have this device: KVM is a security
  * boundary, and TCG is not (QEMU's docs/system/security.rst).  By this port the
  * guest leaves that boundary whenever it likes.  Each switch also takes time of
@@ -34,6 +37,7 @@
 #include "system/kvm.h"
 #include "system/runstate.h"
 #include "accel/switch/switch.h"
+#include "accel/switch/window.h"
 
 #define TYPE_ISA_ACCEL_SWITCH "isa-accel-switch"
 OBJECT_DECLARE_SIMPLE_TYPE(ISAAccelSwitchState, ISA_ACCEL_SWITCH)
@@ -132,7 +136,14 @@ static void accel_switch_port_write(void *opaque, hwaddr addr, uint64_t value,
     ISAAccelSwitchState *s = opaque;
     bool kvm = value == ASK_OTHER ? !kvm_enabled() : value == ASK_KVM;
 
-    if (!accel_switch_configured() || value > ASK_OTHER) {
+    if (!accel_switch_configured()) {
+        return;
+    }
+    if (value >= SWITCH_PORT_NUMBERS && current_cpu) {
+        switch_window_port(current_cpu, value);
+        switch_trigger_port(current_cpu, value);
+    }
+    if (value > ASK_OTHER) {
         return;
     }
     if (s->cpu || !current_cpu) {

@@ -136,6 +136,27 @@ static inline bool accel_switch_on_kvm_error(CPUState *cpu)
 }
 #endif
 
+/*
+ * A breakpoint at which a window ends, in CPUBreakpoint.flags beside BP_GDB and
+ * BP_CPU
+ */
+#define BP_ACCEL_SWITCH 0x100
+
+/**
+ * accel_switch_at_window_end: does the window end at this breakpoint?
+ * @cpu: stands at one with BP_ACCEL_SWITCH
+ *
+ * If so, cpu_exec() returns EXCP_DEBUG.  vCPU thread, in TCG, without the BQL.
+ */
+#ifdef CONFIG_ACCEL_SWITCH_IS_POSSIBLE
+bool accel_switch_at_window_end(CPUState *cpu);
+#else
+static inline bool accel_switch_at_window_end(CPUState *cpu)
+{
+    return false;
+}
+#endif
+
 /**
  * accel_switch_pit_waits: should this tick of the PIT be deferred?
  * @s: the channel whose timer has run out
@@ -190,6 +211,56 @@ static inline bool x86_switch_may_inject(const struct kvm_run *run)
  * Returns 0 or a negative errno.
  */
 int x86_switch_inject_extint(CPUState *cpu, int vector);
+
+/**
+ * x86_switch_pre_run: have KVM stop the vCPU at triggers' breakpoints
+ *
+ * And at those that the guest has set meanwhile.  The vCPU's thread, before
+ * each KVM_RUN, without the BQL.
+ */
+void x86_kvm_pre_run(CPUState *cpu);
+
+static inline void x86_switch_pre_run(CPUState *cpu)
+{
+    if (accel_switch_configured()) {
+        x86_kvm_pre_run(cpu);
+    }
+}
+
+/**
+ * x86_switch_update_guest_debug: add triggers' and the guest's breakpoints
+ * @dbg: has a debugger's
+ *
+ * The vCPU's thread, or any while it does not run.
+ */
+struct kvm_guest_debug;
+void x86_kvm_add_breakpoints(CPUState *cpu, struct kvm_guest_debug *dbg);
+
+static inline void x86_switch_update_guest_debug(CPUState *cpu,
+                                                 struct kvm_guest_debug *dbg)
+{
+    if (accel_switch_configured()) {
+        x86_kvm_add_breakpoints(cpu, dbg);
+    }
+}
+
+/**
+ * x86_switch_handle_debug: take a debug exception of a trigger
+ * @arch: KVM's exit; changed to what the guest is to see, if it is the guest's
+ * @ret: what kvm_handle_debug() is to return
+ *
+ * Returns false if it is no trigger's.  The vCPU's thread, BQL held.
+ */
+struct kvm_debug_exit_arch;
+bool x86_kvm_handle_debug(CPUState *cpu, struct kvm_debug_exit_arch *arch,
+                          int *ret);
+
+static inline bool x86_switch_handle_debug(CPUState *cpu,
+                                           struct kvm_debug_exit_arch *arch,
+                                           int *ret)
+{
+    return accel_switch_configured() && x86_kvm_handle_debug(cpu, arch, ret);
+}
 
 /**
  * x86_switch_get_tsc: the guest's TSC, in ticks, while TCG runs @env

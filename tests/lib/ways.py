@@ -57,9 +57,9 @@ class Way:
         way.laps = max(2, self.laps // (host.laps_divisor if host else 1))
         return way
 
-    def payload(self, accel, laps, host, more=()):
+    def payload(self, accel, laps, host, more=(), **keywords):
         return Payload(self.name, accel, laps=laps, binary=self.binary, host=host,
-                       arguments=[*self.arguments, *more], name=f"ways-{self.name}")
+                       arguments=[*self.arguments, *more], name=f"ways-{self.name}", **keywords)
 
 
 def all_ways():

@@ -39,6 +39,9 @@ static const struct {
       "'now' is unexpected" },
     { "x-accel-roundtrip", "{}", WITHOUT_SWITCH },
     { "query-accel", "{ 'accel': 'kvm' }", "'accel' is unexpected" },
+    { "accel-trigger-add", "{ 'id': 't', 'on': { 'type': 'kvm-error' } }",
+      WITHOUT_SWITCH },
+    { "accel-trigger-del", "{ 'id': 't' }", "there is no trigger 't'" },
 };
 
 static const struct {
@@ -54,6 +57,9 @@ static const struct {
                            " the running guest to the other accelerator" },
     { "help x_accel_roundtrip", "x_accel_roundtrip  -- move the guest to the"
                                 " other accelerator and back, and compare" },
+    { "accel_trigger_add id=t,on.type=kvm-error", "Error: " WITHOUT_SWITCH },
+    { "accel_trigger_del t", "Error: there is no trigger 't'" },
+    { "info accel-triggers", "no triggers" },
     { "help info accel", "info accel  -- show the accelerator that runs the"
                          " guest" },
 };
@@ -122,12 +128,23 @@ static void test_plain(const void *data)
     "from:" ACCELS " to:" ACCELS " downtime-ns:int phases:{quiesce-ns:int" \
     " export-ns:int convert-ns:int import-ns:int resume-ns:int}"
 #define SWITCH_INFO "{" SWITCH_FIGURES "}"
+#define WINDOW \
+    "{end?:{type:(instructions|time|address|return|port|never)" \
+    " instructions={count:int} time={ns:int} address={address:int}" \
+    " port={number:int}} accel?:" ACCELS "}"
+#define TRIGGER \
+    "id:str on:{type:(address|syscall|interrupt|port|timer|kvm-error)" \
+    " address={address:int} syscall={number?:int} interrupt={vector:int}" \
+    " port={number:int} timer={period-ns:int jitter-ns?:int" \
+    " clock?:(guest|host)}}" \
+    " filter?:{cpu-index?:int cr3?:int cpl?:int} skip?:int every?:int" \
+    " count?:int window?:" WINDOW
 
 static const struct {
     const char *name, *type, *expected;
 } schema_types[] = {
     { "switch-accel", "arg-type",
-      "{accel:" ACCELS " max-downtime-ms?:int}" },
+      "{accel:" ACCELS " max-downtime-ms?:int window?:" WINDOW "}" },
     { "switch-accel", "ret-type", SWITCH_INFO },
     { "query-accel", "arg-type", "{}" },
     { "query-accel", "ret-type",
@@ -138,6 +155,21 @@ static const struct {
     { "x-accel-roundtrip", "arg-type", "{}" },
     { "x-accel-roundtrip", "ret-type", "{}" },
     { "ACCEL_SWITCHED", "arg-type", "{" SWITCH_FIGURES " by-guest?:bool}" },
+    { "accel-trigger-add", "arg-type", "{" TRIGGER "}" },
+    { "accel-trigger-add", "ret-type", "{}" },
+    { "accel-trigger-del", "arg-type", "{id:str}" },
+    { "query-accel-triggers", "arg-type", "{}" },
+    { "query-accel-triggers", "ret-type",
+      "[{" TRIGGER " armed:bool hits:int filtered:int windows:int"
+      " refused:int}]" },
+    { "ACCEL_WINDOW_BEGIN", "arg-type",
+      "{id?:str cpu-index:int rip:int cr3:int}" },
+    { "ACCEL_WINDOW_END", "arg-type",
+      "{id?:str reason:(instructions|time|address|return|port|command)"
+      " accel:" ACCELS " cpu-index:int rip:int cr3:int instructions:int"
+      " ns:int}" },
+    { "ACCEL_WINDOW_STUCK", "arg-type", "{id?:str why:str}" },
+    { "ACCEL_TRIGGER_DROPPED", "arg-type", "{id:str reason:str}" },
 };
 
 static QDict *schema_find(QList *schema, const char *name)
@@ -152,6 +184,29 @@ static QDict *schema_find(QList *schema, const char *name)
         }
     }
     g_error("the schema has no '%s'", name);
+}
+
+static void schema_write(GString *out, QList *schema, const char *name);
+
+/* The members that a union has beside, after each value of its type. */
+static void schema_write_variants(GString *out, QList *schema, QDict *type)
+{
+    QListEntry *entry;
+
+    if (!qdict_haskey(type, "variants")) {
+        return;
+    }
+    QLIST_FOREACH_ENTRY(qdict_get_qlist(type, "variants"), entry) {
+        QDict *variant = qobject_to(QDict, qlist_entry_obj(entry));
+        g_autoptr(GString) members = g_string_new("");
+
+        schema_write(members, schema, qdict_get_str(variant, "type"));
+        if (!g_str_equal(members->str, "{}")) {
+            g_string_append_printf(out, " %s=%s",
+                                   qdict_get_str(variant, "case"),
+                                   members->str);
+        }
+    }
 }
 
 static void schema_write(GString *out, QList *schema, const char *name)
@@ -185,6 +240,7 @@ static void schema_write(GString *out, QList *schema, const char *name)
             schema_write(out, schema, qdict_get_str(member, "type"));
             separator = " ";
         }
+        schema_write_variants(out, schema, type);
         g_string_append_c(out, '}');
     } else {
         g_string_append(out, name);

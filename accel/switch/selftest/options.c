@@ -26,6 +26,8 @@ static const char *const switch_fixup_names[SWITCH_FIXUP__MAX] = {
     [SWITCH_FIXUP_INTERRUPT_READY]  = "interrupt-ready",
     [SWITCH_FIXUP_KVM_CLOCK]        = "kvm-clock",
     [SWITCH_FIXUP_CPUID]            = "cpuid",
+    [SWITCH_FIXUP_GUEST_BREAKPOINTS] = "guest-breakpoints",
+    [SWITCH_FIXUP_FIRST_INSTRUCTION] = "first-instruction",
 };
 
 /* Parse x-omit; false and @errp set for an unknown name. */

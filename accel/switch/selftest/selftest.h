@@ -52,6 +52,10 @@ typedef enum SwitchFixup {
     SWITCH_FIXUP_KVM_CLOCK,
     /* In TCG: answer CPUID from KVM's table, so that it stays (hazard D2) */
     SWITCH_FIXUP_CPUID,
+    /* In KVM, with triggers: keep the guest's own breakpoints (hazard C8) */
+    SWITCH_FIXUP_GUEST_BREAKPOINTS,
+    /* A window at an address begins with the instruction that is there */
+    SWITCH_FIXUP_FIRST_INSTRUCTION,
     SWITCH_FIXUP__MAX,
 } SwitchFixup;
 

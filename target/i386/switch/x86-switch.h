@@ -49,6 +49,20 @@ typedef struct X86LapicTimer {
     bool due;                   /* a tick of it is missing in IRR */
 } X86LapicTimer;
 
+/* kvm/guest-debug.c: whose the registers are that KVM stops a vCPU by */
+typedef struct X86GuestDebug {
+    vaddr wanted[SWITCH_BREAKPOINTS];   /* of triggers */
+    int count;
+    bool changed;               /* KVM has to be told */
+    struct {
+        enum { X86_DEBUG_FREE, X86_DEBUG_TRIGGER, X86_DEBUG_GUEST } owner;
+        int guests;             /* which of the guest's it stands for */
+    } slot[SWITCH_BREAKPOINTS];
+    /* The guest's own, when KVM was told last */
+    uint64_t dr[SWITCH_BREAKPOINTS];
+    uint64_t dr7;
+} X86GuestDebug;
+
 /* What a switch needs of a vCPU besides CPUX86State. */
 typedef struct X86SwitchCPU {
     /*
@@ -86,6 +100,8 @@ typedef struct X86SwitchCPU {
     /* Between export and convert. */
     bool interrupt_shadow;
     X86LapicTimer lapic_timer;
+
+    X86GuestDebug debug;        /* its thread's */
 
     bool putting;               /* QEMU puts the registers of an import */
     /* What KVM was given since x86_kvm_forget_puts(). */

@@ -1,0 +1,93 @@
+/*
+ * Windows, and the triggers that open them
+ *
+ * A window is a stay in TCG that ends by itself.  There is one at most.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#ifndef ACCEL_SWITCH_WINDOW_H
+#define ACCEL_SWITCH_WINDOW_H
+
+#include "accel/switch/switch.h"
+#include "qapi/qapi-types-accel-window-target.h"
+
+/* A window that is to be opened */
+typedef struct SwitchWindow {
+    const char *id;             /* its trigger's; NULL: a command opens it */
+    const AccelWindow *spec;    /* NULL: without an end */
+    /*
+     * The vCPU that has hit the trigger, or NULL.  If @at_instruction, it
+     * executes the instruction that it stands at before any interrupt; if
+     * @at_breakpoint, that is where the trigger has its breakpoint.
+     */
+    CPUState *cpu;
+    bool at_instruction;
+    bool at_breakpoint;
+} SwitchWindow;
+
+/* The way of a vCPU to the function that it was called from */
+typedef struct SwitchReturn {
+    vaddr address;              /* linear, as all of them */
+    vaddr sp;                   /* before the return */
+} SwitchReturn;
+
+/* Sets @errp and returns false if no window can be like @spec, or NULL. */
+bool switch_window_check(const AccelWindow *spec, bool by_trigger,
+                         Error **errp);
+
+/*
+ * After a switch to TCG or KVM was made and before vCPUs run.  Main thread, BQL
+ * held.  @stopped: when the vCPUs had stopped in TCG, by get_clock()
+ */
+void switch_window_begin(const SwitchWindow *window);
+void switch_window_close(int64_t stopped);
+
+/*
+ * A vCPU's thread, BQL held, @result is an EXCP_ code: after it has left TCG.
+ * True if the vCPU has reached the window's end: it stops then until the switch
+ * is made, or has to wait.
+ */
+bool switch_window_vcpu_exit(CPUState *cpu, int result);
+
+/* Of a vCPU that is reset.  BQL held. */
+void switch_window_reset_vcpu(CPUState *cpu);
+
+/*
+ * The guest has written @number to its port, from SWITCH_PORT_NUMBERS on.
+ * vCPU @cpu's thread, BQL held.
+ */
+#define SWITCH_PORT_NUMBERS 16
+void switch_window_port(CPUState *cpu, uint8_t number);
+void switch_trigger_port(CPUState *cpu, uint8_t number);
+
+/*
+ * The breakpoints of the triggers: fills @address, returns how many there are,
+ * SWITCH_BREAKPOINTS + 1 for too many.  BQL held.
+ */
+#define SWITCH_BREAKPOINTS 4
+int switch_trigger_addresses(vaddr address[SWITCH_BREAKPOINTS]);
+
+/*
+ * vCPU @cpu is about to execute the instruction at @address, one of those.  Its
+ * thread, BQL held, in KVM.  True if it is to stop, as a window is to be
+ * opened; else it is to go on beyond the breakpoint.
+ */
+bool switch_trigger_breakpoint(CPUState *cpu, vaddr address);
+
+/* There are more breakpoints than registers: drop a trigger.  Any thread. */
+void switch_trigger_drop_last(void);
+
+/*
+ * KVM can't execute an instruction of @cpu: is a window due?  Its thread, BQL
+ * held.  Then, in the main thread: fills @window, if there is still a trigger.
+ */
+bool switch_trigger_kvm_error(CPUState *cpu);
+bool switch_trigger_kvm_error_window(CPUState *cpu, SwitchWindow *window);
+
+/* Trigger @id has opened a window.  Main thread, BQL held. */
+void switch_trigger_opened(const char *id);
+
+/* composite.c: once, at init */
+void switch_init_triggers(void);
+
+#endif

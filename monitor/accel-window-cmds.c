@@ -1,0 +1,89 @@
+/*
+ * Monitor commands of windows and triggers, for people
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include "qemu/osdep.h"
+#include "monitor/hmp.h"
+#include "monitor/hmp-target.h"
+#include "monitor/monitor.h"
+#include "qapi/error.h"
+#include "qapi/qapi-commands-accel-window-target.h"
+#include "qapi/qapi-visit-accel-window-target.h"
+#include "qapi/qobject-input-visitor.h"
+#include "qemu/keyval.h"
+#include "qobject/qdict.h"
+
+void hmp_accel_trigger_add(Monitor *mon, const QDict *qdict)
+{
+    Error *err = NULL;
+    QDict *args = keyval_parse(qdict_get_str(qdict, "trigger"), "id", NULL,
+                               &err);
+    AccelTrigger *trigger = NULL;
+    Visitor *v;
+
+    if (args) {
+        v = qobject_input_visitor_new_keyval(QOBJECT(args));
+        if (visit_type_AccelTrigger(v, NULL, &trigger, &err)) {
+            qmp_accel_trigger_add(trigger, &err);
+        }
+        visit_free(v);
+        qapi_free_AccelTrigger(trigger);
+        qobject_unref(args);
+    }
+    hmp_handle_error(mon, err);
+}
+
+void hmp_accel_trigger_del(Monitor *mon, const QDict *qdict)
+{
+    Error *err = NULL;
+
+    qmp_accel_trigger_del(qdict_get_str(qdict, "id"), &err);
+    hmp_handle_error(mon, err);
+}
+
+static void hmp_print_what(Monitor *mon, const AccelTriggerOn *on)
+{
+    switch (on->type) {
+    case ACCEL_TRIGGER_TYPE_ADDRESS:
+        monitor_printf(mon, " 0x%" PRIx64, on->u.address.address);
+        break;
+    case ACCEL_TRIGGER_TYPE_SYSCALL:
+        if (on->u.syscall.has_number) {
+            monitor_printf(mon, " %" PRIu32, on->u.syscall.number);
+        }
+        break;
+    case ACCEL_TRIGGER_TYPE_INTERRUPT:
+        monitor_printf(mon, " %d", on->u.interrupt.vector);
+        break;
+    case ACCEL_TRIGGER_TYPE_PORT:
+        monitor_printf(mon, " %d", on->u.port.number);
+        break;
+    case ACCEL_TRIGGER_TYPE_TIMER:
+        monitor_printf(mon, " %" PRIu64 " ns", on->u.timer.period_ns);
+        break;
+    default:
+        break;
+    }
+}
+
+void hmp_info_accel_triggers(Monitor *mon, const QDict *qdict)
+{
+    g_autoptr(AccelTriggerInfoList) list =
+        qmp_query_accel_triggers(&error_abort);
+
+    if (!list) {
+        monitor_printf(mon, "no triggers\n");
+    }
+    for (AccelTriggerInfoList *l = list; l; l = l->next) {
+        AccelTriggerInfo *t = l->value;
+
+        monitor_printf(mon, "%s: %s", t->id,
+                       AccelTriggerType_str(t->on->type));
+        hmp_print_what(mon, t->on);
+        monitor_printf(mon, "%s: %" PRIu64 " hits, %" PRIu64 " filtered, %"
+                       PRIu64 " windows, %" PRIu64 " refused\n",
+                       t->armed ? "" : " (not armed)", t->hits, t->filtered,
+                       t->windows, t->refused);
+    }
+}
