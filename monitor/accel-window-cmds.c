@@ -11,6 +11,7 @@
 #include "qapi/qapi-commands-accel-window-target.h"
 #include "qapi/qapi-visit-accel-window-target.h"
 #include "qapi/qobject-input-visitor.h"
+#include "qapi/util.h"
 #include "qemu/keyval.h"
 #include "qobject/qdict.h"
 
@@ -87,3 +88,50 @@ void hmp_info_accel_triggers(Monitor *mon, const QDict *qdict)
                        t->windows, t->refused);
     }
 }
+
+#ifdef CONFIG_PLUGIN
+void hmp_plugin_add(Monitor *mon, const QDict *qdict)
+{
+    g_auto(GStrv) words = g_strsplit(qdict_get_str(qdict, "file"), ",", 0);
+    PluginOptions options = {
+        .id = (char *)qdict_get_str(qdict, "id"), .file = words[0] ?: (char *)"",
+    };
+    strList **tail = &options.arguments;
+    Error *err = NULL;
+
+    for (int i = 1; words[0] && words[i]; i++) {
+        QAPI_LIST_APPEND(tail, g_strdup(words[i]));
+    }
+    options.has_arguments = options.arguments;
+    qmp_plugin_add(&options, &err);
+    qapi_free_strList(options.arguments);
+    hmp_handle_error(mon, err);
+}
+
+void hmp_plugin_del(Monitor *mon, const QDict *qdict)
+{
+    Error *err = NULL;
+
+    qmp_plugin_del(qdict_get_str(qdict, "id"), &err);
+    hmp_handle_error(mon, err);
+}
+
+void hmp_info_plugins(Monitor *mon, const QDict *qdict)
+{
+    g_autoptr(PluginInfoList) list = qmp_query_plugins(&error_abort);
+
+    if (!list) {
+        monitor_printf(mon, "no plugins\n");
+    }
+    for (PluginInfoList *l = list; l; l = l->next) {
+        PluginInfo *p = l->value;
+
+        monitor_printf(mon, "%s: %s", p->id, p->file);
+        for (strList *a = p->arguments; a; a = a->next) {
+            monitor_printf(mon, ",%s", a->value);
+        }
+        monitor_printf(mon, "%s%s\n", p->windows ? " (in windows)" : "",
+                       p->active ? ", active" : "");
+    }
+}
+#endif

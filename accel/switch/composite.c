@@ -186,6 +186,7 @@ static int switch_init_machine(MachineState *ms)
     switch_init_migration();
     switch_init_devices();
     switch_init_triggers();
+    switch_init_plugins();
     qemu_add_machine_init_done_notifier(&switch_machine_done_notifier);
     qemu_register_shutdown_notifier(&switch_shutdown_notifier);
     return 0;
@@ -290,6 +291,7 @@ static void switch_set_on_kvm_error(Object *obj, int value, Error **errp)
     }
 
 SWITCH_BOOL_PROPERTY(keep_translations)
+SWITCH_BOOL_PROPERTY(plugins)
 SWITCH_BOOL_PROPERTY(read_back)
 SWITCH_BOOL_PROPERTY(check_rules)
 
@@ -391,6 +393,12 @@ static void switch_accel_class_init(ObjectClass *oc, void *data)
     object_class_property_set_description(oc, "keep-translations",
         "keep TCG's translations while the guest is in KVM, and compare the"
         " guest's code before they are used again (default: on)");
+
+    object_class_property_add_bool(oc, "plugins",
+                                   switch_get_plugins, switch_set_plugins);
+    object_class_property_set_description(oc, "plugins",
+        "let the monitor load plugins, which are code that QEMU executes"
+        " (default: off, but on with a -plugin)");
 
     object_class_property_add_bool(oc, "read-back", switch_get_read_back,
                                    switch_set_read_back);

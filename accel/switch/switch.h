@@ -30,6 +30,7 @@ struct SwitchState {
     SwitchableAccel initial;
     OnKvmError on_kvm_error;
     bool keep_translations;
+    bool plugins;               /* may be loaded */
     bool read_back;
     bool check_rules;
     uint32_t wait;              /* seconds to retry a transient refusal */
@@ -45,6 +46,7 @@ struct SwitchState {
     bool in_progress;
     int64_t give_up_at;         /* get_clock(); 0: the switch may take long */
     bool ending;                /* QEMU has left its main loop */
+    bool drop_translations;     /* at the next switch to TCG */
     int breakpoints;            /* a debugger's, of any kind */
     uint64_t switches;
     AccelSwitchInfo *last;      /* NULL before the first switch */

@@ -496,6 +496,22 @@ AccelTriggerInfoList *qmp_query_accel_triggers(Error **errp)
     return list;
 }
 
+const char *switch_trigger_of_plugin(const char *id)
+{
+    SwitchTrigger *t;
+
+    QTAILQ_FOREACH(t, &triggers, next) {
+        AccelWindow *window = t->spec->window;
+
+        for (strList *l = window ? window->plugins : NULL; l; l = l->next) {
+            if (g_str_equal(l->value, id)) {
+                return t->spec->id;
+            }
+        }
+    }
+    return NULL;
+}
+
 static void trigger_drop(SwitchTrigger *t, const char *why)
 {
     qapi_event_send_accel_trigger_dropped(t->spec->id, why);

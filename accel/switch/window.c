@@ -59,6 +59,9 @@ static AccelWindowEndType window_end_type(const AccelWindow *spec)
 bool switch_window_check(const AccelWindow *spec, bool by_trigger,
                          Error **errp)
 {
+    if (!switch_plugins_check(spec, errp)) {
+        return false;
+    }
     switch (window_end_type(spec)) {
     case ACCEL_WINDOW_END_TYPE_INSTRUCTIONS:
         if (spec->end->u.instructions.count < 1 ||
@@ -358,6 +361,7 @@ void switch_window_begin(const SwitchWindow *w)
     window.cpu = w->cpu ?: first_cpu;
     window.ending = false;
     window.began = get_clock();
+    switch_plugins_for_window(window.spec);
     CPU_FOREACH(cpu) {
         window_start_counting(cpu);
     }
@@ -399,6 +403,7 @@ void switch_window_close(int64_t stopped)
     CPU_FOREACH(cpu) {
         window_stop_counting(cpu);
     }
+    switch_plugins_for_window(NULL);
     window_remove_breakpoints();
     if (window.timer) {
         timer_del(window.timer);

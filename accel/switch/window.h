@@ -8,6 +8,7 @@
 #ifndef ACCEL_SWITCH_WINDOW_H
 #define ACCEL_SWITCH_WINDOW_H
 
+#include "qapi/error.h"
 #include "accel/switch/switch.h"
 #include "qapi/qapi-types-accel-window-target.h"
 
@@ -86,6 +87,35 @@ bool switch_trigger_kvm_error_window(CPUState *cpu, SwitchWindow *window);
 
 /* Trigger @id has opened a window.  Main thread, BQL held. */
 void switch_trigger_opened(const char *id);
+
+/* A trigger whose windows name this plugin; NULL if there is none. */
+const char *switch_trigger_of_plugin(const char *id);
+
+#ifdef CONFIG_PLUGIN
+/*
+ * plugins.c.  Main thread, BQL held.  With vCPUs paused: the plugins of a
+ * window, or of none (NULL), besides those that are there for good.
+ */
+void switch_plugins_for_window(const AccelWindow *spec);
+/* Are they there? */
+bool switch_plugins_check(const AccelWindow *spec, Error **errp);
+void switch_init_plugins(void);
+#else
+static inline void switch_plugins_for_window(const AccelWindow *spec)
+{
+}
+static inline bool switch_plugins_check(const AccelWindow *spec, Error **errp)
+{
+    if (spec && spec->plugins) {
+        error_setg(errp, "this QEMU was built without plugins");
+        return false;
+    }
+    return true;
+}
+static inline void switch_init_plugins(void)
+{
+}
+#endif
 
 /* composite.c: once, at init */
 void switch_init_triggers(void);

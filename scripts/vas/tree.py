@@ -18,8 +18,8 @@ import sys
 import tempfile
 
 # The folders whose files stand at the same path in QEMU's tree.
-OVERLAY = ["accel", "cpus", "hw", "include", "migration", "monitor", "qapi", "target", "tests/qtest",
-           "tests/unit"]
+OVERLAY = ["accel", "cpus", "hw", "include", "migration", "monitor", "plugins", "qapi", "target",
+           "tests/qtest", "tests/unit"]
 
 
 class TreeError(Exception):

@@ -42,6 +42,8 @@ static const struct {
     { "accel-trigger-add", "{ 'id': 't', 'on': { 'type': 'kvm-error' } }",
       WITHOUT_SWITCH },
     { "accel-trigger-del", "{ 'id': 't' }", "there is no trigger 't'" },
+    { "plugin-add", "{ 'id': 'p', 'file': 'p.so' }", WITHOUT_SWITCH },
+    { "plugin-del", "{ 'id': 'p' }", "there is no plugin 'p'" },
 };
 
 static const struct {
@@ -60,6 +62,9 @@ static const struct {
     { "accel_trigger_add id=t,on.type=kvm-error", "Error: " WITHOUT_SWITCH },
     { "accel_trigger_del t", "Error: there is no trigger 't'" },
     { "info accel-triggers", "no triggers" },
+    { "plugin_add p p.so", "Error: " WITHOUT_SWITCH },
+    { "plugin_del p", "Error: there is no plugin 'p'" },
+    { "info plugins", "no plugins" },
     { "help info accel", "info accel  -- show the accelerator that runs the"
                          " guest" },
 };
@@ -131,7 +136,8 @@ static void test_plain(const void *data)
 #define WINDOW \
     "{end?:{type:(instructions|time|address|return|port|never)" \
     " instructions={count:int} time={ns:int} address={address:int}" \
-    " port={number:int}} accel?:" ACCELS "}"
+    " port={number:int}} accel?:" ACCELS " plugins?:[str]}"
+#define PLUGIN "id:str file:str arguments?:[str] output?:str windows?:bool"
 #define TRIGGER \
     "id:str on:{type:(address|syscall|interrupt|port|timer|kvm-error)" \
     " address={address:int} syscall={number?:int} interrupt={vector:int}" \
@@ -168,6 +174,9 @@ static const struct {
       "{id?:str reason:(instructions|time|address|return|port|command)"
       " accel:" ACCELS " cpu-index:int rip:int cr3:int instructions:int"
       " ns:int}" },
+    { "plugin-add", "arg-type", "{" PLUGIN "}" },
+    { "plugin-del", "arg-type", "{id:str}" },
+    { "query-plugins", "ret-type", "[{" PLUGIN " active:bool}]" },
     { "ACCEL_WINDOW_STUCK", "arg-type", "{id?:str why:str}" },
     { "ACCEL_TRIGGER_DROPPED", "arg-type", "{id:str reason:str}" },
 };

@@ -147,16 +147,19 @@ void switch_arch_convert_to_tcg(void)
  */
 static void distrust_translated_code(void)
 {
-    if (!first_cpu || switch_omits(SWITCH_FIXUP_TB_VALIDATE)) {
+    if (!first_cpu || (switch_omits(SWITCH_FIXUP_TB_VALIDATE) &&
+                       !switch_state->drop_translations)) {
         return;
     }
-    if (switch_state->keep_translations && !tb_validate_is_wasteful()) {
+    if (switch_state->keep_translations && !switch_state->drop_translations &&
+        !tb_validate_is_wasteful()) {
         tb_validate_all();
         return;
     }
     first_cpu->exclusive_context_count++;
     tb_flush(first_cpu);
     first_cpu->exclusive_context_count--;
+    switch_state->drop_translations = false;
 }
 
 void switch_arch_commit_tcg(void)
