@@ -94,7 +94,8 @@ void hmp_plugin_add(Monitor *mon, const QDict *qdict)
 {
     g_auto(GStrv) words = g_strsplit(qdict_get_str(qdict, "file"), ",", 0);
     PluginOptions options = {
-        .id = (char *)qdict_get_str(qdict, "id"), .file = words[0] ?: (char *)"",
+        .id = (char *)qdict_get_str(qdict, "id"),
+        .file = words[0] ?: (char *)"",
     };
     strList **tail = &options.arguments;
     Error *err = NULL;

@@ -150,9 +150,10 @@ static uint32_t permanent_set(void)
 
 void switch_plugins_for_window(const AccelWindow *spec)
 {
+    const strList *l = spec ? spec->plugins : NULL;
     uint32_t set = permanent_set();
 
-    for (strList *l = spec ? spec->plugins : NULL; l; l = l->next) {
+    for (; l; l = l->next) {
         SwitchPlugin *p = plugin_find(l->value);
 
         set |= p ? 1u << p->bit : 0;
@@ -164,7 +165,9 @@ void switch_plugins_for_window(const AccelWindow *spec)
 
 bool switch_plugins_check(const AccelWindow *spec, Error **errp)
 {
-    for (strList *l = spec ? spec->plugins : NULL; l; l = l->next) {
+    const strList *l = spec ? spec->plugins : NULL;
+
+    for (; l; l = l->next) {
         if (!plugin_find(l->value)) {
             error_setg(errp, "there is no plugin '%s'", l->value);
             return false;

@@ -501,9 +501,10 @@ const char *switch_trigger_of_plugin(const char *id)
     SwitchTrigger *t;
 
     QTAILQ_FOREACH(t, &triggers, next) {
-        AccelWindow *window = t->spec->window;
+        const AccelWindow *window = t->spec->window;
+        const strList *l = window ? window->plugins : NULL;
 
-        for (strList *l = window ? window->plugins : NULL; l; l = l->next) {
+        for (; l; l = l->next) {
             if (g_str_equal(l->value, id)) {
                 return t->spec->id;
             }

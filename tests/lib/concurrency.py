@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 
+from lib import plugins
 from vas.host import LocalHost
 from vas.machine import QMPError
 from vas.patience import patiently
@@ -22,13 +23,14 @@ from vas.testing import LONG, Failure, Payload, at_monitor, make_qcow2, need_kvm
 SECONDS = 120 if LONG else 5
 ANSWER = 90
 LEAST = 10
-MONITORS = ("qmp1", "qmp2", "qmp3", "qmp4")
+MONITORS = ("qmp1", "qmp2", "qmp3", "qmp4", "qmp5")
 OURS = ("switch-accel", "switch_accel", "x-accel-roundtrip", "x_accel_roundtrip")
 # A paravirtual KVM can't go on from the TSC of a snapshot.
 NO_OFFSET = "tsc_offset is 0x0,"
 # What stands in the way of a switch while others do something else: always by name.
 REFUSED = (r"can't switch: (a switch is already in progress|a migration is running|"
            r"a debugger has breakpoints|the guest (has been migrated away|is in state))|"
+           r"can't open a window: the guest is in TCG already|"
            + NO_OFFSET)
 # A snapshot of the other accelerator leaves the machine to be reset.
 LOST = r"|can't switch: the guest is lost after an internal error"
@@ -109,6 +111,22 @@ DEVICES = [("device_add", {"driver": "usb-tablet", "id": "tablet"}),
            ("block-job-cancel", {"device": "backup"}), ("query-block-jobs", {})]
 
 
+def window_commands(plugin):
+    """Triggers, windows and the @plugin, whose file is on the host."""
+    def trigger(name, on, end, **more):
+        return ("accel-trigger-add", {"id": name, "on": on, "window": {"end": end} | more})
+
+    timer = {"type": "timer", "period-ns": 3000000, "jitter-ns": 1000000}
+    count, time_ = {"type": "instructions", "count": 5000}, {"type": "time", "ns": 500000}
+    return [trigger("timer", timer, count), trigger("named", timer, time_, plugins=["plugin"]),
+            trigger("address", {"type": "address", "address": 0xdead0000}, time_),
+            *[("accel-trigger-del", {"id": name}) for name in ("timer", "named", "address")],
+            ("switch-accel", {"accel": "tcg", "window": {"end": count}}),
+            ("plugin-add", {"id": "plugin", "file": plugin, "arguments": ["inline=on"]}),
+            ("plugin-del", {"id": "plugin"}), ("query-plugins", {}),
+            ("query-accel-triggers", {}), human("info accel-triggers")]
+
+
 def saving_commands(scratch, snapshots):
     """
     Snapshots or migration, with files of a host's scratch(): a snapshot of the other accelerator
@@ -137,10 +155,11 @@ class Person:
         self._connection.close()
 
 
-def clients(monitors, saving, seed, end, refusals):
+def clients(monitors, saving, windows, seed, end, refusals):
     """A client for each kind of work, one that does all of it, and a person."""
     kinds = {"switching": SWITCHING, "running": RUNNING, "devices": DEVICES, "saving": saving,
-             "all": SWITCHING * 2 + RUNNING + DEVICES + saving, "person": PERSONS}
+             "all": SWITCHING * 2 + RUNNING + DEVICES + saving + windows, "windows": windows,
+             "person": PERSONS}
     return [Client(name, monitor, commands, seed, end, refusals)
             for (name, commands), monitor in zip(kinds.items(), monitors)]
 
@@ -180,7 +199,10 @@ def debug(gdb, end, failures):
 
 def settle(machine, guest, reset):
     """Whatever the clients left: no job, no migration, running; and all goes well from there."""
-    for command, arguments in (("migrate_cancel", {}), ("block-job-cancel", {"device": "backup"})):
+    for command, arguments in (
+            ("migrate_cancel", {}), ("block-job-cancel", {"device": "backup"}),
+            *[("accel-trigger-del", {"id": name}) for name in ("timer", "named", "address")],
+            ("plugin-del", {"id": "plugin"})):
         try:
             machine.qmp(command, arguments)
         except QMPError:
@@ -226,9 +248,10 @@ def concurrency(smp, snapshots, host=None, seconds=SECONDS):
         for name in MONITORS:
             arguments += ["-mon", f"chardev={name},mode=control"]
         arguments += ["-mon", "chardev=person", "-gdb", "chardev:gdb"]
-        with Payload("soak64", "switch,initial=kvm", arguments=arguments, host=there,
+        windows = window_commands(there.put(plugins.plugin("insn")))
+        with Payload("soak64", "switch,initial=kvm,plugins=on", arguments=arguments, host=there,
                      name="concurrency", deadline=seconds + 400) as guest:
-            run(guest, listeners, saving_commands(there.scratch, snapshots), snapshots, seed,
+            run(guest, listeners, saving_commands(there.scratch, snapshots), windows, snapshots, seed,
                 seconds)
 
 
@@ -255,14 +278,14 @@ def work(machine, threads, end, seconds):
     end.set()
 
 
-def run(guest, listeners, saving, snapshots, seed, seconds):
+def run(guest, listeners, saving, windows, snapshots, seed, seconds):
     machine = guest.machine
     guest.expect_laps(3)
     end, failures = threading.Event(), []
     with open(os.path.join(machine.logs, "qmp-extra.log"), "wb") as log:
         extra = [QMPClient(listeners[name].connect(), log, 30) for name in MONITORS]
         extra.append(Person(listeners["person"].connect()))
-        threads = clients([machine.qmp_client, *extra], saving, seed, end,
+        threads = clients([machine.qmp_client, *extra], saving, windows, seed, end,
                           REFUSED + (LOST if snapshots else ""))
         debugger = threading.Thread(target=debug, args=(listeners["gdb"], end, failures),
                                     daemon=True)
