@@ -101,6 +101,7 @@ static void *switch_vcpu_thread_fn(void *arg)
 
     do {
         r = EXCP_INTERRUPT;
+        switch_keep_held(cpu);
         if (cpu_can_run(cpu)) {
             r = kvm_enabled() ? kvm_cpu_exec(cpu) : switch_vcpu_exec_tcg(cpu);
         }

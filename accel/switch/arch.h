@@ -160,6 +160,9 @@ void switch_arch_arrived_at_breakpoint(CPUState *cpu);
  */
 bool switch_arch_set_breakpoints(Error **errp);
 
+/* Has a vCPU more breakpoints, by the last look, than registers?  BQL held. */
+bool switch_arch_lacks_breakpoints(void);
+
 /*
  * The linear addresses of the handlers of system calls, or of an interrupt, as
  * the guest has set them up.  Main thread, BQL held, any accelerator.  Returns

@@ -185,6 +185,7 @@ static int switch_init_machine(MachineState *ms)
     switch_init_blockers();
     switch_init_migration();
     switch_init_devices();
+    switch_init_holds(ms);
     switch_init_triggers();
     switch_init_plugins();
     qemu_add_machine_init_done_notifier(&switch_machine_done_notifier);

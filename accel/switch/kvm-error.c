@@ -70,6 +70,11 @@ static void switch_kvm_error_bh(void *opaque)
     if (!runstate_is_running()) {
         return;
     }
+    if (!request.window && switch_state->on_kvm_error != ON_KVM_ERROR_TCG) {
+        /* Its trigger was deleted: have the error reported. */
+        cpu_resume(cpu);
+        return;
+    }
     if (switch_state->in_progress) {
         /* That switch waits, and will try again. */
         cpu_resume(cpu);
@@ -81,6 +86,7 @@ static void switch_kvm_error_bh(void *opaque)
     last = now;
     result = accel_switch_to(&request, &info, &err);
     if (result == SWITCH_OK) {
+        switch_trigger_kvm_error_done(cpu, false);
         last = 0;
         return;
     }
@@ -96,6 +102,7 @@ static void switch_kvm_error_bh(void *opaque)
         switch_kvm_error_retry_later();
         return;
     }
+    switch_trigger_kvm_error_done(cpu, true);
     error_reportf_err(g_steal_pointer(&err),
                       "KVM could not execute an instruction, so the guest is"
                       " stopped (system_reset revives it): ");

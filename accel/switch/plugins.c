@@ -25,10 +25,10 @@
 #define PLUGINS_MAX 32
 #define SETS_MAX (CF_PLUGINS_MASK >> CF_PLUGINS_SHIFT)
 
-/* BQL; the list and the outputs change under the lock below, too. */
+/* BQL; the list, ctx and the outputs change under the lock below, too. */
 typedef struct SwitchPlugin {
     PluginInfo *info;           /* active is left out */
-    QemuPluginCtx *ctx;
+    QemuPluginCtx *ctx;         /* NULL: has uninstalled itself */
     FILE *output;               /* NULL: the log */
     int bit;                    /* in sets of plugins */
     QTAILQ_ENTRY(SwitchPlugin) next;
@@ -64,25 +64,39 @@ static SwitchPlugin *plugin_find(const char *id)
  */
 static bool plugin_outs(const void *caller, const char *text)
 {
+    /* A plugin that is loaded calls with the lock held that this takes. */
+    int count = plugin_runtime_count();
     QEMU_LOCK_GUARD(&outputs_lock);
-    SwitchPlugin *p, *only = NULL, *from = finishing;
-    int count = 0;
+    SwitchPlugin *p, *from = finishing;
 
     QTAILQ_FOREACH(p, &plugins, next) {
-        only = p;
-        count++;
-        if (!from && plugin_runtime_has_code(p->ctx, caller)) {
+        if (!from && p->ctx && plugin_runtime_has_code(p->ctx, caller)) {
             from = p;
         }
     }
     if (!from && count == 1) {
-        from = only;
+        from = QTAILQ_FIRST(&plugins);
     }
     if (!from || !from->output) {
         return false;
     }
     fputs(text, from->output);
     return true;
+}
+
+/* The code that QEMU executes for the plugin is gone, as is the plugin. */
+static void plugin_gone(QemuPluginCtx *ctx)
+{
+    QEMU_LOCK_GUARD(&outputs_lock);
+    SwitchPlugin *p;
+
+    QTAILQ_FOREACH(p, &plugins, next) {
+        if (p->ctx == ctx) {
+            p->ctx = NULL;
+            /* In TCG its own uninstallation has dropped them. */
+            qatomic_set(&switch_state->drop_translations, true);
+        }
+    }
 }
 
 /* Sets */
@@ -125,8 +139,12 @@ static void wake_set(uint32_t set)
     CPUState *cpu;
 
     awake = set;
-    QTAILQ_FOREACH(p, &plugins, next) {
-        plugin_runtime_wake(p->ctx, set & 1u << p->bit);
+    WITH_QEMU_LOCK_GUARD(&outputs_lock) {
+        QTAILQ_FOREACH(p, &plugins, next) {
+            if (p->ctx) {
+                plugin_runtime_wake(p->ctx, set & 1u << p->bit);
+            }
+        }
     }
     CPU_FOREACH(cpu) {
         cpu->tcg_cflags = (cpu->tcg_cflags & ~CF_PLUGINS_MASK) | number;
@@ -185,7 +203,7 @@ static bool plugin_check(const PluginOptions *options, struct stat *st,
         error_setg(errp, "QEMU was started without -accel switch");
         return false;
     }
-    if (!switch_state->plugins && !plugin_runtime_has_any()) {
+    if (!switch_state->plugins && !plugin_runtime_count()) {
         error_setg(errp, "a plugin is code that QEMU executes; to allow it,"
                    " start QEMU with -accel switch,plugins=on, or with a"
                    " -plugin");
@@ -293,6 +311,7 @@ void qmp_plugin_add(PluginOptions *options, Error **errp)
     }
     argv = plugin_argv(options->arguments, &argc);
     plugin_runtime_outs = plugin_outs;
+    plugin_runtime_gone = plugin_gone;
 
     pause_all_vcpus();
     /* What it prints as it is loaded */
@@ -317,6 +336,7 @@ void qmp_plugin_add(PluginOptions *options, Error **errp)
 void qmp_plugin_del(const char *id, Error **errp)
 {
     SwitchPlugin *p = plugin_find(id);
+    QemuPluginCtx *ctx;
     const char *user;
 
     if (!p) {
@@ -330,19 +350,26 @@ void qmp_plugin_del(const char *id, Error **errp)
         return;
     }
     pause_all_vcpus();
+    wake_set(awake & ~(1u << p->bit));
+    drop_translations();
+    wake_set(awake);
     WITH_QEMU_LOCK_GUARD(&outputs_lock) {
         finishing = p;
+        ctx = p->ctx;
     }
-    plugin_runtime_finish(p->ctx);
+    if (ctx) {
+        plugin_runtime_finish(ctx);
+    }
+    WITH_QEMU_LOCK_GUARD(&outputs_lock) {
+        ctx = p->ctx;
+        QTAILQ_REMOVE(&plugins, p, next);
+    }
+    if (ctx) {
+        plugin_runtime_unload(ctx);
+    }
     WITH_QEMU_LOCK_GUARD(&outputs_lock) {
         finishing = NULL;
     }
-    drop_translations();
-    wake_set(awake & ~(1u << p->bit));
-    WITH_QEMU_LOCK_GUARD(&outputs_lock) {
-        QTAILQ_REMOVE(&plugins, p, next);
-    }
-    plugin_runtime_unload(p->ctx);
     plugin_free(p);
     resume_all_vcpus();
 }

@@ -208,6 +208,9 @@ SwitchResult switch_transact(const SwitchRequest *request,
     } else if (result == SWITCH_OK && request->window) {
         switch_window_begin(request->window);
     }
+    /* After a failed attempt a vCPU at a window's end may have to run on. */
+    switch_release_vcpus(SWITCH_HOLD_END |
+                         (result == SWITCH_OK ? SWITCH_HOLD_HIT : 0));
     switch_lap(&mark);
 
     resume_all_vcpus();

@@ -16,9 +16,11 @@
 #include "qemu/timer.h"
 #include "block/aio.h"
 #include "exec/cpu-common.h"
+#include "hw/boards.h"
 #include "system/cpus.h"
 #include "system/kvm.h"
 #include "system/reset.h"
+#include "system/runstate.h"
 #include "internal.h"
 #include "trace.h"
 
@@ -39,6 +41,8 @@ typedef struct SwitchTrigger {
 
 static QTAILQ_HEAD(, SwitchTrigger) triggers =
     QTAILQ_HEAD_INITIALIZER(triggers);
+
+static QEMUBH *drop_last;
 
 static SwitchTrigger *trigger_find(const char *id)
 {
@@ -145,13 +149,17 @@ static bool trigger_is_hit(SwitchTrigger *t, CPUState *cpu)
     return trigger_takes(t);
 }
 
+/* The machine has been reset so many times; what was hit before is gone. */
+static unsigned resets;
+
 typedef struct TriggerHit {
     char *id;                   /* the trigger may be deleted meanwhile */
+    unsigned resets;
     CPUState *cpu;
     bool at_breakpoint;
 } TriggerHit;
 
-/* Main thread: the vCPU of @opaque, if any, stands still. */
+/* Main thread: the vCPU of @opaque, if any, is held where it hit. */
 static void trigger_open_bh(void *opaque)
 {
     TriggerHit *hit = opaque;
@@ -167,13 +175,16 @@ static void trigger_open_bh(void *opaque)
     g_autoptr(AccelSwitchInfo) info = NULL;
     g_autoptr(Error) err = NULL;
 
-    /* If it was deleted, its breakpoint was, too. */
-    if (t && accel_switch_to(&request, &info, &err) != SWITCH_OK) {
+    if (!t || hit->resets != resets) {
+        /* There is nothing to open any more. */
+    } else if (!runstate_is_running()) {
+        t->refused++;
+    } else if (accel_switch_to(&request, &info, &err) != SWITCH_OK) {
         trace_accel_switch_trigger_refused(t->spec->id, error_get_pretty(err));
         t->refused++;
     }
     if (hit->cpu && !info) {
-        /* No attempt was made, or its end has resumed all. */
+        switch_release_vcpu(hit->cpu, SWITCH_HOLD_HIT);
         resume_all_vcpus();
     }
     g_free(hit->id);
@@ -194,9 +205,9 @@ static bool trigger_open(SwitchTrigger *t, CPUState *cpu, bool at_breakpoint)
     hit->id = g_strdup(t->spec->id);
     hit->cpu = cpu;
     hit->at_breakpoint = at_breakpoint;
+    hit->resets = resets;
     if (cpu) {
-        cpu->stop = true;
-        cpu_exit(cpu);
+        switch_hold_vcpu(cpu, SWITCH_HOLD_HIT);
     }
     aio_bh_schedule_oneshot(iohandler_get_aio_context(), trigger_open_bh, hit);
     return true;
@@ -245,13 +256,25 @@ void switch_trigger_port(CPUState *cpu, uint8_t number)
     }
 }
 
+/*
+ * An instruction that KVM can't execute is met again after each attempt that
+ * comes to nothing: it is counted once.
+ */
+static char **kvm_errors;       /* by cpu_index: the trigger's id, or NULL */
+
 bool switch_trigger_kvm_error(CPUState *cpu)
 {
+    char **id = &kvm_errors[cpu->cpu_index];
     SwitchTrigger *t;
 
+    if (*id && trigger_find(*id)) {
+        return true;
+    }
+    g_clear_pointer(id, g_free);
     QTAILQ_FOREACH(t, &triggers, next) {
         if (trigger_is_on(t, ACCEL_TRIGGER_TYPE_KVM_ERROR) &&
             trigger_is_hit(t, cpu)) {
+            *id = g_strdup(t->spec->id);
             return true;
         }
     }
@@ -260,18 +283,28 @@ bool switch_trigger_kvm_error(CPUState *cpu)
 
 bool switch_trigger_kvm_error_window(CPUState *cpu, SwitchWindow *window)
 {
-    SwitchTrigger *t;
+    const char *id = kvm_errors[cpu->cpu_index];
+    SwitchTrigger *t = id ? trigger_find(id) : NULL;
 
-    QTAILQ_FOREACH(t, &triggers, next) {
-        if (trigger_is_on(t, ACCEL_TRIGGER_TYPE_KVM_ERROR)) {
-            *window = (SwitchWindow) {
-                .id = t->spec->id, .spec = t->spec->window, .cpu = cpu,
-                .at_instruction = true,
-            };
-            return true;
-        }
+    if (!t) {
+        return false;
     }
-    return false;
+    *window = (SwitchWindow) {
+        .id = t->spec->id, .spec = t->spec->window, .cpu = cpu,
+        .at_instruction = true,
+    };
+    return true;
+}
+
+void switch_trigger_kvm_error_done(CPUState *cpu, bool refused)
+{
+    char **id = &kvm_errors[cpu->cpu_index];
+    SwitchTrigger *t = *id ? trigger_find(*id) : NULL;
+
+    if (t && refused) {
+        t->refused++;
+    }
+    g_clear_pointer(id, g_free);
 }
 
 void switch_trigger_opened(const char *id)
@@ -306,7 +339,7 @@ static void trigger_time_out(void *opaque)
     if (!trigger_is_armed(t)) {
         return;
     }
-    if (kvm_enabled() && trigger_takes(t)) {
+    if (kvm_enabled() && runstate_is_running() && trigger_takes(t)) {
         trigger_open(t, NULL, false);
     }
     /* What is late by more than a period is left out. */
@@ -534,10 +567,14 @@ static void switch_triggers_reset(void *opaque)
     }
 }
 
+/* Drop one; if that is not enough, a vCPU asks again before it runs. */
 static void trigger_drop_last_bh(void *opaque)
 {
     SwitchTrigger *t;
 
+    if (!switch_arch_lacks_breakpoints()) {
+        return;
+    }
     QTAILQ_FOREACH_REVERSE(t, &triggers, next) {
         if (t->addresses && trigger_is_armed(t)) {
             trigger_drop(t, "the guest, or a debugger, needs its breakpoint"
@@ -549,12 +586,23 @@ static void trigger_drop_last_bh(void *opaque)
 
 void switch_trigger_drop_last(void)
 {
-    aio_bh_schedule_oneshot(iohandler_get_aio_context(), trigger_drop_last_bh,
-                            NULL);
+    qemu_bh_schedule(drop_last);
+}
+
+static void switch_triggers_any_reset(void *opaque)
+{
+    resets++;
+    for (int i = 0; i < current_machine->smp.max_cpus; i++) {
+        g_clear_pointer(&kvm_errors[i], g_free);
+    }
 }
 
 void switch_init_triggers(void)
 {
+    kvm_errors = g_new0(char *, current_machine->smp.max_cpus);
+    drop_last = aio_bh_new(iohandler_get_aio_context(), trigger_drop_last_bh,
+                           NULL);
     /* A load of a snapshot resets the machine, too, and brings handlers. */
     qemu_register_reset_nosnapshotload(switch_triggers_reset, NULL);
+    qemu_register_reset(switch_triggers_any_reset, NULL);
 }

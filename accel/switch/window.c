@@ -26,7 +26,7 @@
 /* More than any window's instructions */
 #define ENDLESS INT64_MAX
 /* What a return may remove from the stack, the arguments included, in bytes */
-#define SWITCH_RETURN_POPS (64 * KiB)
+#define SWITCH_RETURN_POPS (4 * KiB)
 /* How long it waits before it tries anew to end a window that can't end */
 #define SWITCH_STUCK_PAUSE_NS (100 * SCALE_MS)
 
@@ -43,6 +43,7 @@ static struct {
     AccelWindow *spec;
     CPUState *cpu;              /* hit the trigger, or ended the window */
     CPUState *trigger_cpu;      /* NULL: none did */
+    bool at_breakpoint;         /* which has executed nothing since */
     int64_t began;              /* get_clock() */
     bool ending;
     AccelWindowEndReason reason;
@@ -158,6 +159,7 @@ void switch_window_reset_vcpu(CPUState *cpu)
 {
     if (window.open && window_counts(cpu)) {
         window_start_counting(cpu);
+        window.at_breakpoint &= cpu != window.trigger_cpu;
     }
 }
 
@@ -181,6 +183,9 @@ static void coroutine_fn switch_window_end_co(void *opaque)
     };
     bool said = false;
 
+    /* See accel_switch_to_co(): nobody else resumes vCPUs there. */
+    aio_co_schedule(iohandler_get_aio_context(), qemu_coroutine_self());
+    qemu_coroutine_yield();
     while (!window_is_over()) {
         g_autoptr(AccelSwitchInfo) info = NULL;
         g_autoptr(Error) err = NULL;
@@ -195,7 +200,8 @@ static void coroutine_fn switch_window_end_co(void *opaque)
             window_send_stuck(err);
             said = true;
         }
-        /* Nothing has resumed vCPUs if no attempt was made. */
+        /* Nothing has released vCPUs if no attempt was made. */
+        switch_release_vcpus(SWITCH_HOLD_END);
         resume_all_vcpus();
         qemu_co_sleep_ns(QEMU_CLOCK_REALTIME,
                          err ? SWITCH_STUCK_PAUSE_NS : SCALE_MS);
@@ -211,6 +217,7 @@ static void switch_window_end_bh(void *opaque)
         window.spec->accel == SWITCHABLE_ACCEL_TCG) {
         pause_all_vcpus();
         switch_window_close(get_clock());
+        switch_release_vcpus(SWITCH_HOLD_END);
         resume_all_vcpus();
         return;
     }
@@ -221,9 +228,7 @@ static void switch_window_end_bh(void *opaque)
 static void window_reached(CPUState *cpu, AccelWindowEndReason reason)
 {
     if (cpu) {
-        /* As cpu_stop_current(), which says that it has stopped already */
-        cpu->stop = true;
-        cpu_exit(cpu);
+        switch_hold_vcpu(cpu, SWITCH_HOLD_END);
     }
     if (window.ending) {
         return;
@@ -281,13 +286,23 @@ bool switch_window_vcpu_exit(CPUState *cpu, int result)
 
 /* The address at which a window ends */
 
+/* Does the function return now, and not one that is called deeper? */
+static bool window_returns(CPUState *cpu)
+{
+    uint64_t rip, cr3;
+
+    switch_arch_get_pc(cpu, &rip, &cr3);
+    return cr3 == window.way.cr3 &&
+           switch_arch_stack_pointer(cpu) - window.way.sp - 1 <
+           SWITCH_RETURN_POPS;
+}
+
 bool accel_switch_at_window_end(CPUState *cpu)
 {
     /* A vCPU that has got there, and could not be switched, goes on. */
     if (!window.open || qatomic_read(&window.ending) ||
         (window_end_type(window.spec) == ACCEL_WINDOW_END_TYPE_RETURN &&
-         switch_arch_stack_pointer(cpu) - window.way.sp - 1 >=
-         SWITCH_RETURN_POPS)) {
+         !window_returns(cpu))) {
         return false;
     }
     window.vcpu[cpu->cpu_index].at_end = true;
@@ -369,7 +384,8 @@ void switch_window_begin(const SwitchWindow *w)
         !switch_omits(SWITCH_FIXUP_FIRST_INSTRUCTION)) {
         w->cpu->cflags_next_tb = w->cpu->tcg_cflags | CF_NOIRQ | 1;
     }
-    if (w->cpu && w->at_breakpoint) {
+    window.at_breakpoint = w->cpu && w->at_breakpoint;
+    if (window.at_breakpoint) {
         switch_arch_arrived_at_breakpoint(w->cpu);
     }
     window.open = true;
@@ -391,7 +407,7 @@ void switch_window_close(int64_t stopped)
         return;
     }
     executed = window_executed(window.cpu);
-    if (window.trigger_cpu && !window_executed(window.trigger_cpu)) {
+    if (window.at_breakpoint && !window_executed(window.trigger_cpu)) {
         /* Else it would hit its trigger for the same instruction again. */
         switch_arch_pass_breakpoint(window.trigger_cpu);
     }

@@ -30,6 +30,7 @@ typedef struct SwitchWindow {
 typedef struct SwitchReturn {
     vaddr address;              /* linear, as all of them */
     vaddr sp;                   /* before the return */
+    uint64_t cr3;
 } SwitchReturn;
 
 /* Sets @errp and returns false if no window can be like @spec, or NULL. */
@@ -49,6 +50,24 @@ void switch_window_close(int64_t stopped);
  * is made, or has to wait.
  */
 bool switch_window_vcpu_exit(CPUState *cpu, int result);
+
+/*
+ * hold.c.  BQL held.  Why a vCPU is held: it has hit a trigger, or has reached
+ * the window's end.
+ */
+typedef enum SwitchHold {
+    SWITCH_HOLD_HIT = 1,
+    SWITCH_HOLD_END = 2,
+} SwitchHold;
+
+void switch_init_holds(MachineState *ms);
+/* Its own thread, in an exit from the guest or in an instruction of it */
+void switch_hold_vcpu(CPUState *cpu, SwitchHold why);
+/* Its own thread, before it would run */
+void switch_keep_held(CPUState *cpu);
+/* A set of reasons; cpu_resume() is the caller's. */
+void switch_release_vcpu(CPUState *cpu, int why);
+void switch_release_vcpus(int why);
 
 /* Of a vCPU that is reset.  BQL held. */
 void switch_window_reset_vcpu(CPUState *cpu);
@@ -80,10 +99,12 @@ void switch_trigger_drop_last(void);
 
 /*
  * KVM can't execute an instruction of @cpu: is a window due?  Its thread, BQL
- * held.  Then, in the main thread: fills @window, if there is still a trigger.
+ * held.  Then, in the main thread: fills @window, if there is still a trigger;
+ * and at the end, whether the switch was made or @refused for good.
  */
 bool switch_trigger_kvm_error(CPUState *cpu);
 bool switch_trigger_kvm_error_window(CPUState *cpu, SwitchWindow *window);
+void switch_trigger_kvm_error_done(CPUState *cpu, bool refused);
 
 /* Trigger @id has opened a window.  Main thread, BQL held. */
 void switch_trigger_opened(const char *id);

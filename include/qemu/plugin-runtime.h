@@ -50,10 +50,18 @@ void plugin_runtime_wake(QemuPluginCtx *ctx, bool awake);
 
 /* Is the file with these numbers a plugin that is there? */
 bool plugin_runtime_has_file(dev_t device, ino_t inode);
-/* Is there any plugin? */
-bool plugin_runtime_has_any(void);
 /* Did the code at @address come with this plugin?  Any thread. */
 bool plugin_runtime_has_code(QemuPluginCtx *ctx, const void *address);
+
+/* How many plugins are there? */
+int plugin_runtime_count(void);
+
+/**
+ * plugin_runtime_gone: a plugin has uninstalled itself, and is freed
+ *
+ * All vCPUs are out of TBs; any thread, BQL held or not.
+ */
+extern void (*plugin_runtime_gone)(QemuPluginCtx *ctx);
 
 /**
  * plugin_runtime_outs: where the text of qemu_plugin_outs() goes

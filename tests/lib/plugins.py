@@ -11,7 +11,7 @@ import tempfile
 from lib.switchable import SWITCH, switchable
 from lib.windows import NUMBER, Window, way_through_function
 from vas import paths
-from vas.testing import LONG, Failure, Payload, expect_equal, expect_error
+from vas.testing import LONG, Failure, Payload, expect_equal, expect_error, wait_until
 
 CONTRIB = os.path.join(paths.QEMU, "contrib/plugins")
 TESTS = os.path.join(paths.QEMU, "tests/tcg/plugins")
@@ -186,6 +186,26 @@ def refusals():
             expect_equal("HMP", "", machine.hmp("plugin_del p"))
             if "Error: there is no plugin" not in machine.hmp("plugin_del p"):
                 raise Failure("plugin_del of no plugin is no error")
+
+
+def content(path):
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
+def uninstalls_itself():
+    """QEMU's plugin reset uninstalls itself when code is executed: then there is nothing to unload."""
+    with tempfile.TemporaryDirectory() as folder, switchable(SWITCH + ALLOWED) as guest:
+        output = os.path.join(folder, "output")
+        for _ in range(5):
+            guest.machine.qmp("plugin-add", {"id": "p", "file": plugin("reset"), "output": output})
+            guest.machine.switch("tcg")
+            # It aborts QEMU if it is unloaded before.
+            wait_until(lambda: content(output) == "reset done\nuninstall done\n",
+                       "the plugin has uninstalled itself")
+            guest.machine.switch("kvm")
+            guest.expect_laps(3)
+            guest.machine.qmp("plugin-del", {"id": "p"})
 
 
 def many():

@@ -279,6 +279,46 @@ def limit():
         window.guest.expect_laps(3)
 
 
+def kvm_error(host):
+    """An instruction that KVM can't execute is executed in a window of one instruction."""
+    with Payload("told32", "switch,initial=kvm", host=host, arguments=["-no-reboot"],
+                 name="windows-kvm-error") as guest:
+        machine = guest.machine
+        machine.qmp("accel-trigger-add", {
+            "id": "t", "on": {"type": "kvm-error"},
+            "window": {"end": {"type": "instructions", "count": 1}}})
+        guest.expect_laps(3)
+        for _ in range(10):
+            guest.tell("x")
+            expect_equal("reason", "instructions",
+                         machine.wait_event("ACCEL_WINDOW_END", 10)["data"]["reason"])
+            guest.expect_laps(3)
+        wait_until(lambda: machine.accel() == "kvm", "the last window is over")
+        info = machine.qmp("query-accel-triggers")[0]
+        print(info)
+        expect_equal("windows, refused", (info["hits"], 0), (info["windows"], info["refused"]))
+        guest.expect_laps(3)
+
+
+def several_vcpus(host, count):
+    """With two vCPUs the one that has executed its instructions ends the window, after exactly so many."""
+    with Payload("compute64", "switch,initial=kvm", host=host, name="windows-smp", arguments=[
+            "-smp", "2", "-device", "loader,addr=0x508,data=2,data-len=4"]) as guest:
+        machine = guest.machine
+        guest.expect_laps(3)
+        machine.qmp("accel-trigger-add", {
+            "id": "t", "on": {"type": "timer", "period-ns": 5000000}, "count": count,
+            "window": {"end": {"type": "instructions", "count": 20000}}})
+        vcpus = set()
+        for _ in range(count):
+            data = machine.wait_event("ACCEL_WINDOW_END", 30)["data"]
+            expect_equal("reason, instructions", ("instructions", 20000),
+                         (data["reason"], data["instructions"]))
+            vcpus.add(data["cpu-index"])
+        expect_equal("vCPUs that ended windows", {0, 1}, vcpus)
+        guest.expect_laps(3)
+
+
 def breakpoints(host, count, more=""):
     """At an address, a system call and an interrupt: the window's first instruction is the one there."""
     with Window(host, TICKS, "switch,initial=kvm" + more) as window:

@@ -18,5 +18,6 @@ main({f"stock-{name}": local(plugins.stock, name, plugins.COUNT) for name in plu
     "in-windows": local(plugins.in_windows),
     "counted": local(plugins.counted),
     "refusals": local(plugins.refusals),
+    "uninstalls-itself": local(plugins.uninstalls_itself),
     "many": local(plugins.many),
 })

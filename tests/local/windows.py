@@ -19,6 +19,8 @@ main({
     "exact": local(windows.exact, None, 10000 if LONG else 1000),
     "counts": local(windows.counts, None),
     "timer": local(windows.timer, None, 10000 if LONG else 100),
+    "kvm-error": local(windows.kvm_error, None),
+    "smp": local(windows.several_vcpus, None, 100),
     "refusals": local(windows.refusals),
     "people": local(windows.people),
     "stuck": local(windows.stuck),

@@ -25,6 +25,7 @@ def all_of_them(deadline):
         windows.exact(host, 40 * times)
         windows.counts(host)
         windows.timer(host, 20 * times)
+        windows.kvm_error(host)
 
 
 parser = argparse.ArgumentParser(description=__doc__)

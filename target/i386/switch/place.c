@@ -54,6 +54,7 @@ bool switch_arch_find_return(CPUState *cs, SwitchReturn *way)
     uint64_t address;
 
     way->sp = switch_arch_stack_pointer(cs);
+    way->cr3 = env->cr[3];
     if (!read_linear(cs, way->sp, size, &address)) {
         return false;
     }

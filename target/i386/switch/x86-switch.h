@@ -54,6 +54,7 @@ typedef struct X86GuestDebug {
     vaddr wanted[SWITCH_BREAKPOINTS];   /* of triggers */
     int count;
     bool changed;               /* KVM has to be told */
+    bool lacks;                 /* registers */
     struct {
         enum { X86_DEBUG_FREE, X86_DEBUG_TRIGGER, X86_DEBUG_GUEST } owner;
         int guests;             /* which of the guest's it stands for */

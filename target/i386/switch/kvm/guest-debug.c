@@ -28,7 +28,7 @@
 #define DR7_GLOBAL(n)   (2 << ((n) * 2))
 #define DR7_KIND_SHIFT(n) (16 + (n) * 4)
 #define DR7_KIND        0xf
-/* Each register's kind one that stands for no access at all */
+/* Every register of the kind that is no access to memory */
 #define DR7_NO_KIND     0x22220000
 #define DR6_WHICH       0xf
 #define DR6_CAUSES      (0xe000 | DR6_WHICH)
@@ -91,6 +91,7 @@ void x86_kvm_add_breakpoints(CPUState *cs, struct kvm_guest_debug *dbg)
     X86GuestDebug *d = &x86_switch_cpu(cs)->debug;
 
     memset(d->slot, 0, sizeof(d->slot));
+    qatomic_set(&d->lacks, false);
     if (!d->count) {
         return;
     }
@@ -98,6 +99,7 @@ void x86_kvm_add_breakpoints(CPUState *cs, struct kvm_guest_debug *dbg)
         dbg->arch.debugreg[7] = DR7_LE_GE;
     }
     dbg->control |= KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP;
+    dbg->arch.debugreg[7] |= d->dr7 & DR7_GD;
     for (int i = 0; i < SWITCH_BREAKPOINTS; i++) {
         int n = free_slot(dbg);
 
@@ -112,6 +114,7 @@ void x86_kvm_add_breakpoints(CPUState *cs, struct kvm_guest_debug *dbg)
         int n = free_slot(dbg);
 
         if (n < 0) {
+            qatomic_set(&d->lacks, true);
             switch_trigger_drop_last();
             return;
         }
@@ -120,24 +123,41 @@ void x86_kvm_add_breakpoints(CPUState *cs, struct kvm_guest_debug *dbg)
     }
 }
 
+/*
+ * KVM shows DR6 with its fixed bits, and does not take them back: it would flip
+ * those that are active low (kernel: kvm_deliver_exception_payload()).
+ */
+static void give_to_guest(struct kvm_debug_exit_arch *arch, unsigned which)
+{
+    arch->dr6 = (arch->dr6 & DR6_CAUSES & ~DR6_WHICH) | which |
+                (kvm_has_exception_payload() ? 0 : DR6_FIXED_1);
+    /* QEMU gives the guest what no debugger has asked for. */
+    arch->dr7 = DR7_NO_KIND;
+}
+
 bool x86_kvm_handle_debug(CPUState *cs, struct kvm_debug_exit_arch *arch,
                           int *ret)
 {
     X86GuestDebug *d = &x86_switch_cpu(cs)->debug;
-    bool trigger = false, guest = false;
-    unsigned guests = 0;
+    bool trigger = false, guest = false, debugger = false;
+    unsigned which = 0;
 
     if (arch->exception != EXCP01_DB || !is_active(d)) {
         return false;
     }
+    debugger = arch->dr6 & DR6_BS && cs->singlestep_enabled;
     for (int n = 0; n < SWITCH_BREAKPOINTS; n++) {
         if (arch->dr6 & 1 << n) {
             trigger |= d->slot[n].owner == X86_DEBUG_TRIGGER;
+            debugger |= d->slot[n].owner == X86_DEBUG_FREE;
             if (d->slot[n].owner == X86_DEBUG_GUEST) {
                 guest = true;
-                guests |= 1 << d->slot[n].guests;
+                which |= 1 << d->slot[n].guests;
             }
         }
+    }
+    if (debugger) {
+        return false;
     }
     if (trigger) {
         bool stops = switch_trigger_breakpoint(cs, arch->pc);
@@ -148,12 +168,7 @@ bool x86_kvm_handle_debug(CPUState *cs, struct kvm_debug_exit_arch *arch,
             return true;
         }
     }
-    if (guest) {
-        /* QEMU gives the guest what no debugger has asked for. */
-        arch->dr6 = (arch->dr6 & DR6_CAUSES & ~DR6_WHICH) | guests |
-                    (kvm_has_exception_payload() ? 0 : DR6_FIXED_1);
-        arch->dr7 = DR7_NO_KIND;
-    }
+    give_to_guest(arch, which);
     return false;
 }
 
@@ -202,6 +217,19 @@ static void do_set_breakpoints(CPUState *cs, run_on_cpu_data data)
 
     d->count = MIN(switch_trigger_addresses(d->wanted), SWITCH_BREAKPOINTS);
     d->changed = true;
+    d->lacks = false;
+}
+
+bool switch_arch_lacks_breakpoints(void)
+{
+    CPUState *cs;
+
+    CPU_FOREACH(cs) {
+        if (qatomic_read(&x86_switch_cpu(cs)->debug.lacks)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 bool switch_arch_set_breakpoints(Error **errp)
