@@ -398,6 +398,20 @@ def own_breakpoints(host):
         run("switch,initial=kvm,x-omit=guest-breakpoints")
 
 
+def nmis(host, count):
+    """
+    kvm-amd steps a vCPU itself to inject an NMI, and shows it as a debug exception while a trigger is
+    armed: soak64 must not get that.
+    """
+    with Payload("soak64", "switch,initial=kvm", host=host, name="windows-nmi") as guest:
+        guest.machine.qmp("accel-trigger-add", {
+            "id": "t", "on": {"type": "address", "address": 0xdead0000}})
+        guest.expect_laps(3)
+        for _ in range(count):
+            guest.machine.qmp("inject-nmi")
+        guest.expect_laps(3)
+
+
 def drops(host):
     """When the guest itself needs all four registers, a trigger gives way and says so."""
     way = all_ways()["debug32"].on(host)

@@ -20,6 +20,7 @@ def all_of_them(deadline):
         say("the guest's own breakpoints")
         windows.own_breakpoints(host)
         windows.drops(host)
+        windows.nmis(host, 500 * times)
         say("ends")
         windows.command(host)
         windows.exact(host, 40 * times)

@@ -135,6 +135,23 @@ static void give_to_guest(struct kvm_debug_exit_arch *arch, unsigned which)
     arch->dr7 = DR7_NO_KIND;
 }
 
+/*
+ * kvm-amd steps a vCPU itself when it waits to inject an NMI, and with
+ * KVM_GUESTDBG_USE_HW_BP makes an exit for that step (kernel:
+ * svm_enable_nmi_window(), db_interception()).  The guest must not see it.
+ */
+static bool is_step_of_kvm(CPUState *cs, uint64_t dr6)
+{
+    struct kvm_vcpu_events events;
+    struct kvm_regs regs;
+
+    return (dr6 & DR6_CAUSES) == DR6_BS &&
+           kvm_vcpu_ioctl(cs, KVM_GET_REGS, &regs) == 0 &&
+           !(regs.rflags & TF_MASK) &&
+           kvm_vcpu_ioctl(cs, KVM_GET_VCPU_EVENTS, &events) == 0 &&
+           events.nmi.pending;
+}
+
 bool x86_kvm_handle_debug(CPUState *cs, struct kvm_debug_exit_arch *arch,
                           int *ret)
 {
@@ -167,6 +184,10 @@ bool x86_kvm_handle_debug(CPUState *cs, struct kvm_debug_exit_arch *arch,
             *ret = stops ? EXCP_INTERRUPT : 0;
             return true;
         }
+    }
+    if (is_step_of_kvm(cs, arch->dr6)) {
+        *ret = 0;
+        return true;
     }
     give_to_guest(arch, which);
     return false;
