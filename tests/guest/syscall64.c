@@ -11,12 +11,6 @@
 
 #define CALLS_PER_LAP   65536
 
-#define MSR_EFER        0xc0000080
-#define EFER_SCE        1
-#define MSR_STAR        0xc0000081
-#define MSR_LSTAR       0xc0000082
-#define MSR_SFMASK      0xc0000084
-
 static uint8_t user_stack[4096] __attribute__((aligned(16)));
 static uint64_t expected, got;
 
@@ -43,9 +37,6 @@ void kernel_main(void)
     setup_idt();
     setup_pic();
     setup_lapic();
-    wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_SCE);
-    wrmsr(MSR_STAR, (uint64_t)KERNEL_CS << 32);
-    wrmsr(MSR_LSTAR, (uintptr_t)syscall_entry);
-    wrmsr(MSR_SFMASK, 0x200);
+    setup_syscall();
     enter_user(user_main, user_stack + sizeof(user_stack) - 8);
 }

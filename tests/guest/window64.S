@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* window64: what windows open at, and the kernel's end of a system call. */
-#include "lib/long.h"
+/* window64: what windows open at.  The kernel's end of a call is syscall64.S's. */
 #include "window64.h"
 
     .text
@@ -24,15 +23,3 @@ call_kernel:
     movq    %rsi, %rax
     syscall
     ret
-
-/* Returns by IRETQ, see syscall64.S. */
-    .globl syscall_entry
-syscall_entry:
-    leaq    1(%rdi), %rax
-    movq    %rsp, %rdx
-    pushq   $USER_DS
-    pushq   %rdx
-    pushq   %r11
-    pushq   $USER_CS
-    pushq   %rcx
-    iretq

@@ -9,19 +9,13 @@
  */
 #include "lib/long.h"
 #include "lib/ticks.h"
+#include "syscall64.h"
 #include "window64.h"
 
 #define TICKS_WANTED    (*(volatile uint32_t *)0x508)
 #define TICK            (500 * US)
 #define NUMBER          0x20
 #define ROUNDS_PER_LAP  1024
-
-#define MSR_EFER        0xc0000080
-#define EFER_SCE        1
-#define MSR_STAR        0xc0000081
-#define MSR_LSTAR       0xc0000082
-#define MSR_SFMASK      0xc0000084
-#define RFLAGS_IF       0x200
 
 static uint8_t user_stack[4096] __attribute__((aligned(16)));
 static uint64_t expected, got;
@@ -81,10 +75,7 @@ void kernel_main(void)
     setup_idt();
     setup_pic();
     setup_lapic();
-    wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_SCE);
-    wrmsr(MSR_STAR, (uint64_t)KERNEL_CS << 32);
-    wrmsr(MSR_LSTAR, (uintptr_t)syscall_entry);
-    wrmsr(MSR_SFMASK, RFLAGS_IF);
+    setup_syscall();
     if (TICKS_WANTED) {
         lapic_timer(TICK, true);
     }

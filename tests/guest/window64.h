@@ -16,7 +16,6 @@
 uint64_t function(uint64_t start);
 /* Returns @argument + 1. */
 uint64_t call_kernel(uint64_t argument, uint64_t number);
-extern const uint8_t syscall_entry[];
 #endif
 
 #endif
