@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
-The front door's commands that use the rig, as ./vas runs them: the demo, the soak, the shell, and any
-command.
+The front door's commands that use the rig, as ./vas runs them: the demo, the soak, the shell, windows,
+and any command.
 """
 
 import argparse
@@ -55,6 +55,29 @@ def soak(folder, timeout):
         raise Failure(f"there were no checks: {report}")
 
 
+def window(folder, timeout):
+    """./vas window: three calls of a function, each with what a plugin has counted in it."""
+    text = run_command("window", "--at", "vfs_statx", "--insns", "2000", "--plugin", "insn,inline=on",
+                       "--times", "3", "--json", "window.json", folder=folder, timeout=timeout)
+    with open(os.path.join(folder, "window.json"), encoding="utf-8") as file:
+        report = json.load(file)
+    expect_equal("windows", 3, len(report["windows"]))
+    for entry in report["windows"]:
+        expect_equal("begin", report["on"]["address"], entry["begin"])
+        expect_equal("reason, instructions", ("instructions", 2000),
+                     (entry["reason"], entry["instructions"]))
+        expect_equal("the plugin's instructions", [str(entry["instructions"])],
+                     re.findall(r"total insns: (\d+)", entry["plugin"]))
+    if len(re.findall(r"(?m)^ +\d  vfs_statx ", text)) != 3:
+        raise Failure("the table does not name the function")
+    if not LONG:
+        return
+    text = run_command("window", "--at", "no_such_function", status=1, folder=folder, timeout=timeout,
+                       errors=True)
+    if "has no function 'no_such_function'" not in text:
+        raise Failure("a function that is not there is not named")
+
+
 def rig(folder, timeout):
     """./vas rig: a file goes in, one comes out, and so do the output and the exit status."""
     with open(os.path.join(folder, "given"), "w", encoding="utf-8") as file:
@@ -97,10 +120,11 @@ def shell(_, timeout):
 
 def test(args):
     with tempfile.TemporaryDirectory() as folder:
-        {"demo": demo, "rig": rig, "shell": shell, "soak": soak}[args.command](folder, args.deadline)
+        {"demo": demo, "rig": rig, "shell": shell, "soak": soak,
+         "window": window}[args.command](folder, args.deadline)
 
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("command", choices=["demo", "rig", "shell", "soak"])
+parser.add_argument("command", choices=["demo", "rig", "shell", "soak", "window"])
 parser.add_argument("--deadline", type=seconds, default=300)
 run_test(test, parser.parse_args())
