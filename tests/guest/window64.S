@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* window64: what windows open at.  syscall64.S has the kernel's end of a call. */
+/* window64: what windows open at; syscall64.S has the kernel's end of a call */
 #include "window64.h"
 
     .text
