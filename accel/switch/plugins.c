@@ -350,9 +350,8 @@ void qmp_plugin_del(const char *id, Error **errp)
         return;
     }
     pause_all_vcpus();
-    wake_set(awake & ~(1u << p->bit));
     drop_translations();
-    wake_set(awake);
+    wake_set(awake & ~(1u << p->bit));
     WITH_QEMU_LOCK_GUARD(&outputs_lock) {
         finishing = p;
         ctx = p->ctx;

@@ -23,11 +23,11 @@
 #include "internal.h"
 #include "window.h"
 
-/* More than any window's instructions */
+/* A number of instructions that no window reaches */
 #define ENDLESS INT64_MAX
-/* What a return may remove from the stack, the arguments included, in bytes */
+/* A return removes at most so many bytes from the stack, with arguments. */
 #define SWITCH_RETURN_POPS (4 * KiB)
-/* How long it waits before it tries anew to end a window that can't end */
+/* The pause between two attempts to end a window, if the first is refused */
 #define SWITCH_STUCK_PAUSE_NS (100 * SCALE_MS)
 
 typedef struct WindowVCPU {

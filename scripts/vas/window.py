@@ -130,11 +130,6 @@ def trigger(args, symbols):
     return on, {"end": end}
 
 
-def read_output(machine, path):
-    """What the plugin has printed."""
-    return machine.host.read(path)
-
-
 def one_window(machine, number, on, window, args, host_plugin):
     """Open the next window, with a plugin of its own; returns its entry of --json."""
     output = machine.host.scratch(f"plugin{number}")
@@ -160,7 +155,7 @@ def one_window(machine, number, on, window, args, host_plugin):
              "instructions": end["instructions"], "ns": end["ns"]}
     if args.plugin:
         machine.qmp("plugin-del", {"id": "plugin"})
-        entry["plugin"] = read_output(machine, output)
+        entry["plugin"] = machine.host.read(output)
     return entry
 
 
