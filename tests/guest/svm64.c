@@ -2,10 +2,11 @@
 /*
  * svm64: a hypervisor on AMD-V whose guest shares its memory and its tables,
  * and is given an interrupt with each VMRUN (EVENTINJ), which must come once.
+ * First the guest executes an INT3 that is intercepted.
  *
- * For TCG, which plays the rig's host.  In the guest, which nothing leaves but
- * VMMCALL, it prints a '.' for each lap.  A byte that comes on the serial line
- * has the guest call its hypervisor, is then printed, and the next VMRUN
+ * For TCG, which plays the rig's host.  In the guest, which nothing else leaves
+ * but VMMCALL, it prints a '.' for each lap.  A byte that comes on the serial
+ * line has the guest call its hypervisor, is then printed, and the next VMRUN
  * follows.
  */
 #include "lib/long.h"
@@ -19,7 +20,15 @@
 
 #define VECTOR_INJECTED 0x50
 #define EVENTINJ_VALID  0x80000000
+#define EXIT_BP         0x43
 #define EXIT_VMMCALL    0x81
+#define VECTOR_BP       3
+#define INT3            0xcc
+
+/* What the hypervisor and its guest change of one another's, besides RAX */
+#define OTHERS_REGISTERS \
+    "rbx", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", \
+    "r13", "r14", "r15", "rbp", "memory", "cc"
 
 #define ATTRIBUTES_CODE 0xa9b
 #define ATTRIBUTES_DATA 0xc93
@@ -70,6 +79,7 @@ void trap(Frame *frame)
 
 static void guest(void)
 {
+    asm volatile("int3" : : : OTHERS_REGISTERS);
     for (;;) {
         volatile uint32_t left = SPINS;
 
@@ -78,7 +88,7 @@ static void guest(void)
         }
         put_char('.');
         if (inb(COM1_LSR) & LSR_DR) {
-            asm volatile("vmmcall" : : : "memory");
+            asm volatile("vmmcall" : : : OTHERS_REGISTERS);
         }
     }
 }
@@ -88,7 +98,8 @@ static void setup_vmcb(void)
     uint8_t pointer[10];
     uint64_t value;
 
-    *field32(0x010) = 3;                 /* intercept VMRUN, VMMCALL */
+    *field32(0x008) = 1 << VECTOR_BP;    /* intercept */
+    *field32(0x010) = 3;                 /* VMRUN, VMMCALL, too */
     *field32(0x058) = 1;                 /* ASID */
     segment(0x400, KERNEL_DS, ATTRIBUTES_DATA);
     segment(0x410, KERNEL_CS, ATTRIBUTES_CODE);
@@ -112,20 +123,17 @@ static void setup_vmcb(void)
     *field64(0x5d8) = (uintptr_t)stack + sizeof(stack) - 8;
 }
 
-static void run_guest(void)
+static void run_guest(uint64_t exit_code)
 {
     uint64_t address = (uintptr_t)vmcb;
 
     *field32(0x0a8) = EVENTINJ_VALID | VECTOR_INJECTED;
-    asm volatile("push %%rbp\n"
-                 "vmrun\n"
-                 "pop %%rbp" : "+a" (address)
-                 : : "rbx", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10",
-                 "r11", "r12", "r13", "r14", "r15", "memory", "cc");
-    check_value("exit code", EXIT_VMMCALL, *field64(0x070));
+    asm volatile("vmrun" : "+a" (address) : : OTHERS_REGISTERS);
+    check_value("exit code", exit_code, *field64(0x070));
     /* The injected one was delivered, and nothing else was in delivery. */
     check_value("EXITINTINFO", 0, *field64(0x088));
-    *field64(0x578) += 3;                /* after VMMCALL */
+    check_value("interrupts", 1, injected);
+    injected = 0;
 }
 
 void kernel_main(void)
@@ -135,10 +143,12 @@ void kernel_main(void)
     wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_SVME);
     wrmsr(MSR_VM_HSAVE_PA, (uintptr_t)host_save);
     setup_vmcb();
+    run_guest(EXIT_BP);
+    check_value("what RIP is at", INT3, *(uint8_t *)*field64(0x578));
+    *field64(0x578) += 1;
     for (;;) {
-        injected = 0;
-        run_guest();
-        check_value("interrupts", 1, injected);
+        run_guest(EXIT_VMMCALL);
+        *field64(0x578) += 3;            /* after VMMCALL */
         put_string("\ndone: ");
         put_char(inb(COM1));
         put_char('\n');
