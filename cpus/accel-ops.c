@@ -9,6 +9,7 @@
 #include "qemu/module.h"
 #include "system/cpus.h"
 #include "accel/switch/arch.h"
+#include "debugger.h"
 
 /* Call the active accelerator's @op, if it has one. */
 #define FORWARD(op, ...) \
@@ -119,7 +120,9 @@ static int switch_insert_breakpoint(CPUState *cpu, int type,
 {
     int ret = switch_active_ops()->insert_breakpoint(cpu, type, addr, len);
 
-    switch_state->breakpoints += ret == 0;
+    if (ret == 0) {
+        switch_debugger_inserted(cpu, type, addr, len);
+    }
     return ret;
 }
 
@@ -128,30 +131,16 @@ static int switch_remove_breakpoint(CPUState *cpu, int type,
 {
     int ret = switch_active_ops()->remove_breakpoint(cpu, type, addr, len);
 
-    switch_state->breakpoints -= ret == 0;
-    return ret;
-}
-
-/*
- * A debugger's breakpoints under KVM are INT3s in guest memory or debug
- * registers that KVM sets; TCG has them in lists.  A switch moves neither.
- */
-static char *switch_debugger_reason(void)
-{
-    bool active = switch_state->breakpoints > 0;
-    CPUState *cpu;
-
-    CPU_FOREACH(cpu) {
-        active |= cpu->singlestep_enabled;
+    if (ret == 0) {
+        switch_debugger_removed(type, addr, len);
     }
-    return active ? g_strdup("a debugger has breakpoints set or is stepping")
-                  : NULL;
+    return ret;
 }
 
 static void switch_remove_all_breakpoints(CPUState *cpu)
 {
     FORWARD(remove_all_breakpoints, cpu);
-    switch_state->breakpoints = 0;
+    switch_debugger_removed_all();
 }
 
 static const AccelOpsClass *switch_find_ops(const char *name)
@@ -167,15 +156,8 @@ static const AccelOpsClass *switch_find_ops(const char *name)
 /* After both accelerators' init_machine: TCG fills its table only then. */
 static void switch_ops_init(AccelOpsClass *ops)
 {
-    static SwitchBlocker debugger = {
-        .id = "debugger",
-        .reason = switch_debugger_reason,
-        .passes = true,
-    };
-
     switch_state->kvm_ops = switch_find_ops(ACCEL_OPS_NAME("kvm"));
     switch_state->tcg_ops = switch_find_ops(ACCEL_OPS_NAME("tcg"));
-    switch_add_blocker(&debugger);
 }
 
 static void switch_accel_ops_class_init(ObjectClass *oc, void *data)

@@ -24,6 +24,7 @@
 #include "accel/tcg/tcg-accel-ops.h"
 #include "tcg/startup.h"
 #include "accel/switch/arch.h"
+#include "accel/switch/window.h"
 
 typedef struct SwitchVCPUThread {
     Notifier force_rcu;
@@ -113,6 +114,7 @@ static void *switch_vcpu_thread_fn(void *arg)
             r = EXCP_INTERRUPT;
         }
         if (r == EXCP_DEBUG) {
+            switch_hold_vcpu(cpu, SWITCH_HOLD_DEBUGGER);
             cpu_handle_guest_debug(cpu);
         }
         qatomic_set_mb(&cpu->exit_request, 0);

@@ -39,6 +39,7 @@ static char *switch_run_state_reason(void)
     switch (state) {
     case RUN_STATE_RUNNING:
     case RUN_STATE_PAUSED:
+    case RUN_STATE_DEBUG:
     case RUN_STATE_PRELAUNCH:
     case RUN_STATE_SUSPENDED:
     case RUN_STATE_IO_ERROR:

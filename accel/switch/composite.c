@@ -238,10 +238,12 @@ static void switch_cpu_common_unrealize(CPUState *cpu)
 
 static int switch_gdbstub_supported_sstep_flags(void)
 {
-    AccelState *active = switch_state->active == SWITCHABLE_ACCEL_KVM
-                         ? ACCEL(switch_state->kvm) : switch_state->tcg;
+    AccelClass *tcg = ACCEL_GET_CLASS(switch_state->tcg);
+    AccelClass *kvm = ACCEL_GET_CLASS(switch_state->kvm);
 
-    return ACCEL_GET_CLASS(active)->gdbstub_supported_sstep_flags();
+    /* A debugger asks once, and steps under both. */
+    return tcg->gdbstub_supported_sstep_flags() &
+           kvm->gdbstub_supported_sstep_flags();
 }
 
 static bool switch_has_memory(MachineState *ms, AddressSpace *as,

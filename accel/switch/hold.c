@@ -8,14 +8,32 @@
  */
 #include "qemu/osdep.h"
 #include "hw/boards.h"
+#include "system/runstate.h"
 #include "internal.h"
 #include "window.h"
 
+/* Besides the reasons: it has not run since the guest was started. */
+#define NOT_RUN 0x80
+
 static uint8_t *holds;          /* by cpu_index: a set of SwitchHold; BQL */
+
+static void release_at_start(void *opaque, bool running, RunState state)
+{
+    CPUState *cpu;
+
+    if (!running) {
+        return;
+    }
+    switch_release_vcpus(SWITCH_HOLD_DEBUGGER | SWITCH_HOLD_STOPPED);
+    CPU_FOREACH(cpu) {
+        holds[cpu->cpu_index] |= NOT_RUN;
+    }
+}
 
 void switch_init_holds(MachineState *ms)
 {
     holds = g_new0(uint8_t, ms->smp.max_cpus);
+    qemu_add_vm_change_state_handler(release_at_start, NULL);
 }
 
 void switch_hold_vcpu(CPUState *cpu, SwitchHold why)
@@ -28,8 +46,29 @@ void switch_hold_vcpu(CPUState *cpu, SwitchHold why)
 
 void switch_keep_held(CPUState *cpu)
 {
-    if (holds[cpu->cpu_index] && !cpu->stopped) {
+    if (cpu->stopped) {
+        return;
+    }
+    holds[cpu->cpu_index] &= ~NOT_RUN;
+    if (holds[cpu->cpu_index]) {
         cpu->stop = true;
+    }
+}
+
+bool switch_is_held(CPUState *cpu, SwitchHold why)
+{
+    return holds[cpu->cpu_index] & why;
+}
+
+void switch_hold_stopped_vcpus(void)
+{
+    CPUState *cpu;
+
+    CPU_FOREACH(cpu) {
+        if (cpu->stopped && holds[cpu->cpu_index] & NOT_RUN &&
+            runstate_is_running()) {
+            holds[cpu->cpu_index] |= SWITCH_HOLD_STOPPED;
+        }
     }
 }
 

@@ -47,7 +47,6 @@ struct SwitchState {
     int64_t give_up_at;         /* get_clock(); 0: the switch may take long */
     bool ending;                /* QEMU has left its main loop */
     bool drop_translations;     /* at the next switch to TCG */
-    int breakpoints;            /* a debugger's, of any kind */
     uint64_t switches;
     AccelSwitchInfo *last;      /* NULL before the first switch */
     uint32_t saved_active;      /* in a migration stream or snapshot */
@@ -130,6 +129,17 @@ typedef struct SwitchBlocker {
  * which users see the reasons.
  */
 void switch_add_blocker(SwitchBlocker *blocker);
+
+/*
+ * cpus/debugger.c: a debugger's breakpoints leave the active accelerator before
+ * a switch, and come to the one that is active afterwards.  Main thread, BQL
+ * held, vCPUs paused; both drop the BQL for a moment.  The first sets @errp and
+ * changes nothing unless the result is SWITCH_OK.
+ */
+SwitchResult switch_debugger_leave(Error **errp);
+void switch_debugger_arrive(void);
+/* So many breakpoint registers it needs under KVM.  BQL held. */
+int switch_debugger_registers(void);
 
 /* cpus/vcpu-thread.c: one thread a vCPU, for its whole life */
 void switch_start_vcpu_thread(CPUState *cpu);

@@ -165,6 +165,22 @@ SwitchResult switch_move(SwitchableAccel to, AccelSwitchPhases *phases,
                                       : switch_to_kvm(phases, errp);
 }
 
+static SwitchResult switch_move_with_debugger(SwitchableAccel to,
+                                              AccelSwitchPhases *phases,
+                                              Error **errp)
+{
+    bool moves = !switch_omits(SWITCH_FIXUP_DEBUGGER);
+    SwitchResult result = moves ? switch_debugger_leave(errp) : SWITCH_OK;
+
+    if (result == SWITCH_OK) {
+        result = switch_move(to, phases, errp);
+        if (moves) {
+            switch_debugger_arrive();
+        }
+    }
+    return result;
+}
+
 AccelSwitchInfo *switch_new_info(SwitchableAccel to)
 {
     AccelSwitchInfo *info = g_new0(AccelSwitchInfo, 1);
@@ -194,6 +210,7 @@ SwitchResult switch_transact(const SwitchRequest *request,
     switch_state->give_up_at = request->max_downtime_ns
                                ? start + request->max_downtime_ns : 0;
 
+    switch_hold_stopped_vcpus();
     pause_all_vcpus();
     switch_selftest_slow("quiesce");
     ph->quiesce_ns = switch_lap(&mark);
@@ -201,7 +218,7 @@ SwitchResult switch_transact(const SwitchRequest *request,
 
     result = switch_check_time("quiesce", ph->quiesce_ns, errp);
     if (result == SWITCH_OK) {
-        result = switch_move(info->to, ph, errp);
+        result = switch_move_with_debugger(info->to, ph, errp);
     }
     if (result == SWITCH_OK && info->to == SWITCHABLE_ACCEL_KVM) {
         switch_window_close(start + ph->quiesce_ns);

@@ -157,6 +157,7 @@ static void window_stop_counting(CPUState *cpu)
 
 void switch_window_reset_vcpu(CPUState *cpu)
 {
+    switch_release_vcpu(cpu, SWITCH_HOLD_STOPPED);
     if (window.open && window_counts(cpu)) {
         window_start_counting(cpu);
         window.at_breakpoint &= cpu != window.trigger_cpu;

@@ -52,12 +52,15 @@ void switch_window_close(int64_t stopped);
 bool switch_window_vcpu_exit(CPUState *cpu, int result);
 
 /*
- * hold.c.  BQL held.  Why a vCPU is held: it has hit a trigger, or has reached
- * the window's end.
+ * hold.c.  BQL held.  Why a vCPU is held: it has hit a trigger, has reached the
+ * window's end, has met what a debugger waits for, or was not to run on when a
+ * debugger let others run.  The last two end when the guest is started again.
  */
 typedef enum SwitchHold {
     SWITCH_HOLD_HIT = 1,
     SWITCH_HOLD_END = 2,
+    SWITCH_HOLD_DEBUGGER = 4,
+    SWITCH_HOLD_STOPPED = 8,
 } SwitchHold;
 
 void switch_init_holds(MachineState *ms);
@@ -65,6 +68,9 @@ void switch_init_holds(MachineState *ms);
 void switch_hold_vcpu(CPUState *cpu, SwitchHold why);
 /* Its own thread, before it would run */
 void switch_keep_held(CPUState *cpu);
+bool switch_is_held(CPUState *cpu, SwitchHold why);
+/* vCPUs that were not started with the guest stay so when all are resumed. */
+void switch_hold_stopped_vcpus(void);
 /* A set of reasons; cpu_resume() is the caller's. */
 void switch_release_vcpu(CPUState *cpu, int why);
 void switch_release_vcpus(int why);

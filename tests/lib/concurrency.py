@@ -29,7 +29,7 @@ OURS = ("switch-accel", "switch_accel", "x-accel-roundtrip", "x_accel_roundtrip"
 NO_OFFSET = "tsc_offset is 0x0,"
 # What stands in the way of a switch while others do something else: always by name.
 REFUSED = (r"can't switch: (a switch is already in progress|a migration is running|"
-           r"a debugger has breakpoints|the guest (has been migrated away|is in state))|"
+           r"a debugger is about to hear|the guest (has been migrated away|is in state))|"
            r"can't open a window: the guest is in TCG already|"
            + NO_OFFSET)
 # A snapshot of the other accelerator leaves the machine to be reset.
@@ -185,13 +185,20 @@ def ask(connection, command):
 
 
 def debug(gdb, end, failures):
-    """A debugger that attaches at the listener @gdb, reads registers, and detaches."""
+    """
+    A debugger that attaches at the listener @gdb, reads registers, sets a breakpoint, has the guest
+    run, and detaches.
+    """
     try:
         while not end.wait(0.5):
             with gdb.connect() as connection:
                 connection.settimeout(5)
-                for command in (b"$?#3f", b"$g#67", b"$D#44"):
+                for command in (b"$?#3f", b"$g#67", b"$Z1,fff0,1#%02x" % (sum(b"Z1,fff0,1") % 256)):
                     ask(connection, command)
+                connection.sendall(b"$c#63")
+                end.wait(0.3)
+                connection.sendall(b"\x03")
+                ask(connection, b"$D#44")
     except Exception as error:
         failures.append(error)
         end.set()

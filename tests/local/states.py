@@ -124,8 +124,8 @@ def gdb_eflags(connection, value=None):
 
 def debugger():
     """
-    A debugger's breakpoints are one accelerator's: a switch must wait for their end.  What it writes
-    into EFLAGS is written.
+    A debugger's breakpoints go along with a switch and a round trip, also of the stopped guest.  What
+    it writes into EFLAGS is written.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "gdb")
@@ -136,11 +136,14 @@ def debugger():
             connection.connect(path)
             gdb_command(connection, b"?")
             for accel, other in (("kvm", "tcg"), ("tcg", "kvm")):
-                for kind in (b"0", b"1"):
+                for kind in (b"0", b"1", b"2", b"4"):
                     expect_equal("insert", b"OK", gdb_command(connection, b"Z%s,fff0,1" % kind))
-                    expect_error("debugger", machine.qmp, "switch-accel", {"accel": other})
-                    expect_equal("active", accel, machine.qmp("query-accel")["active"])
+                    expect_equal("active", accel, machine.accel())
+                    machine.qmp("x-accel-roundtrip")
+                    machine.switch(other)
+                    machine.qmp("x-accel-roundtrip")
                     expect_equal("remove", b"OK", gdb_command(connection, b"z%s,fff0,1" % kind))
+                    machine.switch(accel)
                 machine.switch(other)
             before = gdb_eflags(connection)
             for value in (before | CF_ZF_DF, before & ~CF_ZF_DF):

@@ -28,6 +28,7 @@ static const char *const switch_fixup_names[SWITCH_FIXUP__MAX] = {
     [SWITCH_FIXUP_CPUID]            = "cpuid",
     [SWITCH_FIXUP_GUEST_BREAKPOINTS] = "guest-breakpoints",
     [SWITCH_FIXUP_FIRST_INSTRUCTION] = "first-instruction",
+    [SWITCH_FIXUP_DEBUGGER]         = "debugger",
 };
 
 /* Parse x-omit; false and @errp set for an unknown name. */

@@ -10,6 +10,7 @@
 #include "qemu/timer.h"
 #include "system/cpus.h"
 #include "accel/switch/internal.h"
+#include "accel/switch/window.h"
 
 static bool there_and_back(const SwitchSnapshot *before, AccelSwitchInfo *out,
                            Error **errp)
@@ -55,8 +56,12 @@ void qmp_x_accel_roundtrip(Error **errp)
     start = get_clock();
     switch_state->in_progress = true;
     switch_arch_await_kvm();
+    switch_hold_stopped_vcpus();
     pause_all_vcpus();
-    round_trip(out, errp);
+    if (switch_debugger_leave(errp) == SWITCH_OK) {
+        round_trip(out, errp);
+        switch_debugger_arrive();
+    }
     resume_all_vcpus();
     if (switch_state->active == SWITCHABLE_ACCEL_TCG) {
         switch_arch_resumed_tcg();

@@ -56,6 +56,8 @@ typedef enum SwitchFixup {
     SWITCH_FIXUP_GUEST_BREAKPOINTS,
     /* A window at an address begins with the instruction that is there */
     SWITCH_FIXUP_FIRST_INSTRUCTION,
+    /* A debugger's breakpoints go along with a switch */
+    SWITCH_FIXUP_DEBUGGER,
     SWITCH_FIXUP__MAX,
 } SwitchFixup;
 

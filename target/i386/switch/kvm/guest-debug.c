@@ -257,6 +257,7 @@ bool switch_arch_set_breakpoints(Error **errp)
 {
     vaddr address[SWITCH_BREAKPOINTS];
     int count = switch_trigger_addresses(address);
+    int debuggers = switch_debugger_registers();
     CPUState *cs;
 
     if (errp && !kvm_supports_guest_debug()) {
@@ -264,17 +265,14 @@ bool switch_arch_set_breakpoints(Error **errp)
                    " (KVM_CAP_SET_GUEST_DEBUG)");
         return false;
     }
-    if (errp && switch_state->breakpoints) {
-        error_setg(errp, "a debugger has breakpoints set");
-        return false;
-    }
     CPU_FOREACH(cs) {
         cpu_synchronize_state(cs);
-        if (errp && guests_count(cpu_env(cs)->dr[7]) + count >
-                    SWITCH_BREAKPOINTS) {
-            error_setg(errp, "there are %d breakpoint registers, and the guest"
-                       " uses %d of vCPU %d's itself", SWITCH_BREAKPOINTS,
-                       guests_count(cpu_env(cs)->dr[7]), cs->cpu_index);
+        if (errp && guests_count(cpu_env(cs)->dr[7]) + count +
+                    debuggers > SWITCH_BREAKPOINTS) {
+            error_setg(errp, "there are %d breakpoint registers; of vCPU %d's"
+                       " the guest uses %d itself, and a debugger %d",
+                       SWITCH_BREAKPOINTS, cs->cpu_index,
+                       guests_count(cpu_env(cs)->dr[7]), debuggers);
             return false;
         }
     }
