@@ -9,7 +9,7 @@ import argparse
 import os
 import time
 
-from lib import hostile
+from lib import debugging, hostile, windows
 from lib.faults import faults
 from lib.rigtest import a_host, say, seconds
 from lib.screen import screen
@@ -94,8 +94,9 @@ OTHERS = {
     "hostile-debugger": hostile.debugger,
     "hostile-feature-control": hostile.feature_control,
 }
-STEPS = WAYS | OTHERS
-GROUPS = {"ways": WAYS, "others": OTHERS}
+WINDOWS = {"windows": windows.all_of_them, "debugging": debugging.all_of_them}
+STEPS = WAYS | OTHERS | WINDOWS
+GROUPS = {"ways": WAYS, "others": OTHERS, "windows": WINDOWS}
 
 
 def group(name):

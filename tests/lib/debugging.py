@@ -10,9 +10,10 @@ import random
 import threading
 
 from lib.gdb import Gdb, Stub
+from lib.rigtest import say
 from lib.ways import PORT, SEED
 from lib.windows import NUMBER, way_through_function
-from vas.testing import Failure, Payload, expect_equal, expect_error, left_out
+from vas.testing import LONG, Failure, Payload, expect_equal, expect_error, left_out
 
 OTHER = {"kvm": "tcg", "tcg": "kvm"}
 NOTHING_ON = ["-device", "loader,addr=0x508,data=0,data-len=4"]
@@ -232,3 +233,18 @@ def refusals(host):
             "window": {"end": {"type": "instructions", "count": 50}}})
         machine.wait_event("ACCEL_WINDOW_END", 30)
         gdb.interrupted(machine)
+
+
+def all_of_them(host):
+    """In a rig."""
+    times = 10 if LONG else 1
+    for kind in "break", "hbreak":
+        say(kind)
+        steps(host, kind)
+        rounds(host, kind, 60 * times)
+        running(host, kind, ["kvm", "tcg"] * 2)
+    rounds_control(host)
+    say("two vCPUs")
+    several(host)
+    locked(host)
+    refusals(host)

@@ -9,9 +9,10 @@ import re
 import tempfile
 import time
 
+from lib.rigtest import say
 from lib.ways import PORT, SEED, all_ways, alone, finish
 from vas.machine import Machine
-from vas.testing import (Failure, Payload, Skip, expect_equal, expect_error, left_out,
+from vas.testing import (LONG, Failure, Payload, Skip, expect_equal, expect_error, left_out,
                          payload_arguments, wait_until)
 
 # What window64.c writes to the port, and window64.h's numbers of system calls
@@ -430,3 +431,22 @@ def first_instruction(host, count):
     """A negative control: an interrupt that is pending comes first without first-instruction."""
     with left_out("first-instruction", "rip"):
         breakpoints(host, count, ",x-omit=first-instruction")
+
+
+def all_of_them(host):
+    """In a rig."""
+    times = 10 if LONG else 1
+    say("breakpoints")
+    breakpoints(host, 10 * times)
+    filtered_breakpoints(host)
+    first_instruction(host, 100)
+    say("the guest's own breakpoints")
+    own_breakpoints(host)
+    drops(host)
+    nmis(host, 500 * times)
+    say("ends")
+    command(host)
+    exact(host, 40 * times)
+    counts(host)
+    timer(host, 20 * times)
+    kvm_error(host)

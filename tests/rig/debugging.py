@@ -6,23 +6,13 @@ A real gdb, and switches while it has breakpoints set and steps, under a real kv
 import argparse
 
 from lib import debugging
-from lib.rigtest import a_host, say, seconds
-from vas.testing import LONG, run_test
+from lib.rigtest import a_host, seconds
+from vas.testing import run_test
 
 
 def all_of_them(deadline):
-    times = 10 if LONG else 1
     with a_host(False, deadline) as host:
-        for kind in "break", "hbreak":
-            say(kind)
-            debugging.steps(host, kind)
-            debugging.rounds(host, kind, 60 * times)
-            debugging.running(host, kind, ["kvm", "tcg"] * 2)
-        debugging.rounds_control(host)
-        say("two vCPUs")
-        debugging.several(host)
-        debugging.locked(host)
-        debugging.refusals(host)
+        debugging.all_of_them(host)
 
 
 parser = argparse.ArgumentParser(description=__doc__)

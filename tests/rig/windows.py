@@ -6,27 +6,13 @@ Windows under a real kvm-amd, with its breakpoint registers.
 import argparse
 
 from lib import windows
-from lib.rigtest import a_host, say, seconds
-from vas.testing import LONG, run_test
+from lib.rigtest import a_host, seconds
+from vas.testing import run_test
 
 
 def all_of_them(deadline):
-    times = 10 if LONG else 1
     with a_host(False, deadline) as host:
-        say("breakpoints")
-        windows.breakpoints(host, 10 * times)
-        windows.filtered_breakpoints(host)
-        windows.first_instruction(host, 100)
-        say("the guest's own breakpoints")
-        windows.own_breakpoints(host)
-        windows.drops(host)
-        windows.nmis(host, 500 * times)
-        say("ends")
-        windows.command(host)
-        windows.exact(host, 40 * times)
-        windows.counts(host)
-        windows.timer(host, 20 * times)
-        windows.kvm_error(host)
+        windows.all_of_them(host)
 
 
 parser = argparse.ArgumentParser(description=__doc__)
