@@ -30,6 +30,7 @@ typedef struct Point {
 
 /* BQL; in the order in which they were set */
 static QTAILQ_HEAD(, Point) points = QTAILQ_HEAD_INITIALIZER(points);
+static int count;               /* of them; atomic, written with the BQL held */
 /* KVM may have steps of vCPUs that are no longer stepped.  BQL. */
 static bool kvm_has_steps;
 
@@ -48,6 +49,14 @@ void switch_debugger_inserted(CPUState *cpu, int type, vaddr addr, vaddr len)
         .page = type == GDB_BREAKPOINT_SW ? page_of(cpu, addr) : -1,
     };
     QTAILQ_INSERT_TAIL(&points, p, next);
+    qatomic_inc(&count);
+}
+
+static void remove_point(Point *p)
+{
+    QTAILQ_REMOVE(&points, p, next);
+    g_free(p);
+    qatomic_dec(&count);
 }
 
 void switch_debugger_removed(int type, vaddr addr, vaddr len)
@@ -56,8 +65,7 @@ void switch_debugger_removed(int type, vaddr addr, vaddr len)
 
     QTAILQ_FOREACH(p, &points, next) {
         if (p->type == type && p->addr == addr && p->len == len) {
-            QTAILQ_REMOVE(&points, p, next);
-            g_free(p);
+            remove_point(p);
             return;
         }
     }
@@ -68,20 +76,24 @@ void switch_debugger_removed_all(void)
     Point *p, *next;
 
     QTAILQ_FOREACH_SAFE(p, &points, next, next) {
-        QTAILQ_REMOVE(&points, p, next);
-        g_free(p);
+        remove_point(p);
     }
+}
+
+bool switch_debugger_has_points(void)
+{
+    return qatomic_read(&count);
 }
 
 int switch_debugger_registers(void)
 {
-    int count = 0;
+    int registers = 0;
     Point *p;
 
     QTAILQ_FOREACH(p, &points, next) {
-        count += p->type != GDB_BREAKPOINT_SW;
+        registers += p->type != GDB_BREAKPOINT_SW;
     }
-    return count;
+    return registers;
 }
 
 /*

@@ -1,5 +1,5 @@
 /*
- * Monitor commands of windows and triggers, for people
+ * Monitor commands of windows, triggers and traces, for people
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -9,6 +9,7 @@
 #include "monitor/monitor.h"
 #include "qapi/error.h"
 #include "qapi/qapi-commands-accel-window-target.h"
+#include "qapi/qapi-commands-kvm-trace-target.h"
 #include "qapi/qapi-visit-accel-window-target.h"
 #include "qapi/qobject-input-visitor.h"
 #include "qapi/util.h"
@@ -87,6 +88,37 @@ void hmp_info_accel_triggers(Monitor *mon, const QDict *qdict)
                        t->armed ? "" : " (not armed)", t->hits, t->filtered,
                        t->windows, t->refused);
     }
+}
+
+void hmp_kvm_trace_start(Monitor *mon, const QDict *qdict)
+{
+    int64_t max = qdict_get_try_int(qdict, "max-instructions", -1);
+    Error *err = NULL;
+
+    qmp_kvm_trace_start(qdict_get_str(qdict, "file"), false, 0, NULL,
+                        max != -1, max, false, 0, &err);
+    hmp_handle_error(mon, err);
+}
+
+void hmp_kvm_trace_stop(Monitor *mon, const QDict *qdict)
+{
+    Error *err = NULL;
+
+    qmp_kvm_trace_stop(&err);
+    hmp_handle_error(mon, err);
+}
+
+void hmp_info_kvm_trace(Monitor *mon, const QDict *qdict)
+{
+    g_autoptr(KvmTraceInfo) info = qmp_query_kvm_trace(&error_abort);
+
+    if (!info->file) {
+        monitor_printf(mon, "no trace\n");
+        return;
+    }
+    monitor_printf(mon, "%s: %s, %" PRIu64 " instructions, %" PRIu64 " gaps\n",
+                   info->file, info->running ? "running" : "ended",
+                   info->instructions, info->gaps);
 }
 
 #ifdef CONFIG_PLUGIN

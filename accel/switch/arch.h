@@ -171,6 +171,15 @@ bool switch_arch_lacks_breakpoints(void);
 int switch_arch_syscall_entries(vaddr entry[2], Error **errp);
 int switch_arch_interrupt_entry(uint8_t vector, vaddr entry[1], Error **errp);
 
+/*
+ * Traces (kvm-trace.h).  Main thread, BQL held; vCPUs may run.
+ *
+ * Can this KVM step a vCPU as a trace needs it?  Sets @errp if it can't.
+ */
+bool switch_arch_can_trace(Error **errp);
+/* Step @cpu from now on, or no longer.  Drops the BQL for a moment. */
+void switch_arch_trace(CPUState *cpu, bool on);
+
 /* Called by a vCPU's thread once, after kvm_init_vcpu(), BQL held. */
 bool switch_arch_init_vcpu(CPUState *cpu, Error **errp);
 /* Called once, after both accelerators are initialised. */

@@ -26,6 +26,7 @@
 #include "system/system.h"
 #include "system/tcg.h"
 #include "internal.h"
+#include "kvm-trace.h"
 #include "window.h"
 
 SwitchState *switch_state;
@@ -187,6 +188,7 @@ static int switch_init_machine(MachineState *ms)
     switch_init_devices();
     switch_init_holds(ms);
     switch_init_triggers();
+    switch_init_kvm_trace();
     switch_init_plugins();
     qemu_add_machine_init_done_notifier(&switch_machine_done_notifier);
     qemu_register_shutdown_notifier(&switch_shutdown_notifier);

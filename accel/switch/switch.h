@@ -138,6 +138,8 @@ void switch_add_blocker(SwitchBlocker *blocker);
  */
 SwitchResult switch_debugger_leave(Error **errp);
 void switch_debugger_arrive(void);
+/* Has it set any?  Any thread. */
+bool switch_debugger_has_points(void);
 /* So many breakpoint registers it needs under KVM.  BQL held. */
 int switch_debugger_registers(void);
 

@@ -22,6 +22,7 @@
 #include "system/reset.h"
 #include "system/runstate.h"
 #include "internal.h"
+#include "kvm-trace.h"
 #include "trace.h"
 
 #define SWITCH_PERIOD_LEAST_NS (100 * SCALE_US)
@@ -59,6 +60,18 @@ static SwitchTrigger *trigger_find(const char *id)
 static bool trigger_is_armed(const SwitchTrigger *t)
 {
     return !t->spec->has_count || t->windows < t->spec->count;
+}
+
+bool switch_triggers_armed(void)
+{
+    SwitchTrigger *t;
+
+    QTAILQ_FOREACH(t, &triggers, next) {
+        if (trigger_is_armed(t)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 int switch_trigger_addresses(vaddr address[SWITCH_BREAKPOINTS])
@@ -406,6 +419,10 @@ static bool trigger_check(const AccelTrigger *spec, Error **errp)
 
     if (!accel_switch_configured()) {
         error_setg(errp, "QEMU was started without -accel switch");
+        return false;
+    }
+    if (switch_trace_runs()) {
+        error_setg(errp, "a trace runs (kvm-trace-stop ends it)");
         return false;
     }
     if (!id_wellformed(spec->id)) {

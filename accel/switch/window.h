@@ -100,6 +100,9 @@ int switch_trigger_addresses(vaddr address[SWITCH_BREAKPOINTS]);
  */
 bool switch_trigger_breakpoint(CPUState *cpu, vaddr address);
 
+/* May a trigger open a window?  Main thread, BQL held. */
+bool switch_triggers_armed(void);
+
 /* There are more breakpoints than registers: drop a trigger.  Any thread. */
 void switch_trigger_drop_last(void);
 

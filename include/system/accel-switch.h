@@ -136,6 +136,22 @@ static inline bool accel_switch_on_kvm_error(CPUState *cpu)
 }
 #endif
 
+/**
+ * accel_switch_kvm_run: the ioctl KVM_RUN, or many of them while a trace runs
+ *
+ * Returns what the last one has returned, with an exit that is left to the
+ * caller; or -EINTR.  The vCPU's thread, without the BQL.
+ */
+#ifdef CONFIG_ACCEL_SWITCH_IS_POSSIBLE
+extern bool accel_switch_tracing;   /* written with the BQL held; atomic */
+int accel_switch_traced_run(CPUState *cpu);
+#define accel_switch_kvm_run(cpu) \
+    (unlikely(qatomic_read(&accel_switch_tracing)) \
+     ? accel_switch_traced_run(cpu) : kvm_vcpu_ioctl(cpu, KVM_RUN, 0))
+#else
+#define accel_switch_kvm_run(cpu) kvm_vcpu_ioctl(cpu, KVM_RUN, 0)
+#endif
+
 /*
  * A breakpoint at which a window ends, in CPUBreakpoint.flags beside BP_GDB and
  * BP_CPU

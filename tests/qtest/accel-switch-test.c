@@ -44,6 +44,8 @@ static const struct {
     { "accel-trigger-del", "{ 'id': 't' }", "there is no trigger 't'" },
     { "plugin-add", "{ 'id': 'p', 'file': 'p.so' }", WITHOUT_SWITCH },
     { "plugin-del", "{ 'id': 'p' }", "there is no plugin 'p'" },
+    { "kvm-trace-start", "{ 'file': 't' }", WITHOUT_SWITCH },
+    { "kvm-trace-stop", "{}", "no trace runs" },
 };
 
 static const struct {
@@ -65,6 +67,12 @@ static const struct {
     { "plugin_add p p.so", "Error: " WITHOUT_SWITCH },
     { "plugin_del p", "Error: there is no plugin 'p'" },
     { "info plugins", "no plugins" },
+    { "kvm_trace_start t", "Error: " WITHOUT_SWITCH },
+    { "kvm_trace_stop", "Error: no trace runs" },
+    { "info kvm-trace", "no trace" },
+    { "help kvm_trace_start", "kvm_trace_start file [max-instructions] --"
+                              " record the instructions that the guest executes"
+                              " under KVM" },
     { "help info accel", "info accel  -- show the accelerator that runs the"
                          " guest" },
 };
@@ -179,6 +187,14 @@ static const struct {
     { "query-plugins", "ret-type", "[{" PLUGIN " active:bool}]" },
     { "ACCEL_WINDOW_STUCK", "arg-type", "{id?:str why:str}" },
     { "ACCEL_TRIGGER_DROPPED", "arg-type", "{id:str reason:str}" },
+    { "kvm-trace-start", "arg-type",
+      "{file:str cpu-index?:int filter?:{cr3?:int cpl?:int}"
+      " max-instructions?:int interrupts-every?:int}" },
+    { "query-kvm-trace", "ret-type",
+      "{running:bool file?:str instructions:int stepped:int gaps:int}" },
+    { "KVM_TRACE_END", "arg-type",
+      "{reason:(command|max-instructions|file|debugger|shutdown) file:str"
+      " instructions:int gaps:int error?:str}" },
 };
 
 static QDict *schema_find(QList *schema, const char *name)

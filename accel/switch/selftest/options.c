@@ -29,6 +29,8 @@ static const char *const switch_fixup_names[SWITCH_FIXUP__MAX] = {
     [SWITCH_FIXUP_GUEST_BREAKPOINTS] = "guest-breakpoints",
     [SWITCH_FIXUP_FIRST_INSTRUCTION] = "first-instruction",
     [SWITCH_FIXUP_DEBUGGER]         = "debugger",
+    [SWITCH_FIXUP_TRACE_HANDLERS] = "trace-handlers",
+    [SWITCH_FIXUP_TRACE_FLAGS] = "trace-flags",
 };
 
 /* Parse x-omit; false and @errp set for an unknown name. */

@@ -58,6 +58,10 @@ typedef enum SwitchFixup {
     SWITCH_FIXUP_FIRST_INSTRUCTION,
     /* A debugger's breakpoints go along with a switch */
     SWITCH_FIXUP_DEBUGGER,
+    /* A trace: stop at the handlers of exceptions, or theirs are missing */
+    SWITCH_FIXUP_TRACE_HANDLERS,
+    /* A trace: take TF out of what an exception has pushed */
+    SWITCH_FIXUP_TRACE_FLAGS,
     SWITCH_FIXUP__MAX,
 } SwitchFixup;
 

@@ -50,6 +50,13 @@ SwitchResult x86_kvm_settle(Error **errp);
 /* The rest: the vCPU's thread.  Returns 0 or a negative errno. */
 
 /*
+ * Have the KVM_RUN in @enter find a signal pending: it does what it does on its
+ * way into the guest, and goes back.  The vCPU's next KVM_RUN returns at once,
+ * as the signal is still there.  Returns what @enter does, or a negative errno.
+ */
+int x86_kvm_enter_with_signal(CPUState *cs, int (*enter)(CPUState *cs));
+
+/*
  * Have KVM put a tick of the LAPIC's timer that it keeps into IRR; the vCPU
  * executes no instruction.  @has_fired: unless NULL, have the host fire the
  * timer first if it is due; false if that is not certain.  @was_runnable:

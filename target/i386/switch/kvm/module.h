@@ -36,4 +36,10 @@ bool x86_kvm_has_nested_paging(void);
  */
 bool x86_kvm_has_vnmi(void);
 
+/*
+ * Is it KVM without hardware virtualization (kvm-pvm)?  Its guest gets the
+ * debug exceptions of KVM's single steps itself.
+ */
+bool x86_kvm_is_pvm(void);
+
 #endif

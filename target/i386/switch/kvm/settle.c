@@ -25,13 +25,10 @@ static int put_back(CPUState *cs, unsigned long type, void *arg)
 }
 
 /*
- * Have KVM_RUN find a signal pending: it does what it does on its way into
- * the guest, and goes back.  (kvm_run.immediate_exit would end it before it
- * has done anything.)  The signal must be one that only KVM_RUN takes.
- *
- * The vCPU's thread.  Returns what @enter does, or a negative errno.
+ * (kvm_run.immediate_exit would end KVM_RUN before it has done anything.)  The
+ * signal must be one that only KVM_RUN takes.
  */
-static int enter_with_signal(CPUState *cs, int (*enter)(CPUState *cs))
+int x86_kvm_enter_with_signal(CPUState *cs, int (*enter)(CPUState *cs))
 {
     g_autofree struct kvm_signal_mask *mask =
         g_malloc0(sizeof(*mask) + sizeof(sigset_t));
@@ -77,7 +74,7 @@ int switch_arch_pausing_kvm(CPUState *cs)
     if (cs->kvm_run->exit_reason == KVM_EXIT_UNKNOWN || !may_enter(cs)) {
         return EXCP_INTERRUPT;      /* it has not run yet, or must not now */
     }
-    return enter_with_signal(cs, kvm_cpu_exec);
+    return x86_kvm_enter_with_signal(cs, kvm_cpu_exec);
 }
 
 static int kvm_run_ioctl(CPUState *cs)
@@ -128,7 +125,7 @@ static int enter_undisturbed(CPUState *cs, const struct kvm_vcpu_events *events,
     held.nmi.masked = 1;
     ret = kvm_vcpu_ioctl(cs, KVM_SET_VCPU_EVENTS, &held) ?:
           set_mp_state(cs, state) ?:
-          enter_with_signal(cs, kvm_run_ioctl);
+          x86_kvm_enter_with_signal(cs, kvm_run_ioctl);
     restored = put_back(cs, KVM_SET_VCPU_EVENTS, &before);
     return restored ?: ret;
 }
@@ -197,7 +194,7 @@ int x86_kvm_take_lapic_timer(CPUState *cs, bool *has_fired,
         ret = set_mp_state(cs, KVM_MP_STATE_HALTED);
         if (ret == 0) {
             /* One that an interrupt in IRR wakes does not start here. */
-            ret = enter_with_signal(cs, kvm_run_ioctl) ?:
+            ret = x86_kvm_enter_with_signal(cs, kvm_run_ioctl) ?:
                   get_mp_state(cs, &after);
             if (ret == 0 && after == KVM_MP_STATE_RUNNABLE &&
                 x86_kvm_has_preemption_timer()) {
