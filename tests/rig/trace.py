@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
-Traces by single steps under a real kvm-amd, which are compared with TCG's.
+Traces by single steps under a real kvm-amd, which are compared with TCG's; and (command) ./vas trace.
 """
 
 import argparse
+import os
+import tempfile
 
 from lib import traces
 from lib.rigtest import a_host, say, seconds
-from vas.testing import LONG, run_test
+from vas import tracefile
+from vas.testing import LONG, expect_equal, run_command, run_test
 
 # Real, virtual-8086, 32- and 16-bit protected and long mode, task switches, SYSCALL, exceptions.  They begin
 # by copying themselves, which is most of the first 30,000 steps of some.
@@ -36,6 +39,27 @@ def all_of_them(deadline):
         traces.refusals(host)
 
 
+def command(deadline):
+    """./vas trace of Debian reads alike under KVM and in TCG, and its raw file is the same text."""
+    count = 2000
+    with tempfile.TemporaryDirectory() as folder:
+        for accel, options in (("kvm", ["--raw", "raw"]), ("tcg", ["--tcg"])):
+            run_command("trace", "--rig", "--insns", str(count), "--output", accel, *options,
+                        timeout=deadline / 2, folder=folder)
+            with open(os.path.join(folder, accel), encoding="utf-8") as file:
+                lines = file.read().splitlines()
+            comments = [line for line in lines if line.startswith("#")]
+            print(accel, comments)
+            expect_equal(f"lines of execlog, {accel}", len(lines) - len(comments),
+                         len(list(tracefile.execlog_lines("\n".join(lines)))))
+            expect_equal(f"instructions, {accel}", count, len(lines) - len(comments))
+            if accel == "kvm":
+                expect_equal("the raw file", "\n".join(lines), run_command(
+                    "trace", "raw", folder=folder).rstrip("\n"))
+
+
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--deadline", type=seconds, default=300)
-run_test(all_of_them, parser.parse_args().deadline)
+parser.add_argument("what", nargs="?", choices=("command",))
+parser.add_argument("--deadline", type=seconds, default=400)
+args = parser.parse_args()
+run_test(command if args.what else all_of_them, args.deadline)

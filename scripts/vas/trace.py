@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""./vas trace: the instructions that a guest executes under KVM, or in TCG, as lines of execlog."""
+
+import argparse
+import json
+import os
+import sys
+import time
+
+from vas import debs, image, kvmprobe, paths, rigtree, tracefile
+from vas.debian import Guest, disk_arguments
+from vas.host import HostError, LocalHost
+from vas.machine import Machine, MachineError
+from vas.qmp import QMPError
+from vas.rig import RigHost, boot_rig, end_in_order, kind
+from vas.window import BUSY, plugin_file
+
+START = time.monotonic()
+
+
+def say(text):
+    """A line with the time since the start, on standard error"""
+    print(f"trace: {time.monotonic() - START:5.1f} s  {text}", file=sys.stderr, flush=True)
+
+
+def convert(path, out):
+    """Write the text of the trace at @path to @out."""
+    with open(path, "rb") as file:
+        data = file.read()
+    if not tracefile.capstone:
+        print("vas trace: without python3-capstone there is no disassembly", file=sys.stderr)
+    for line in tracefile.lines(data):
+        print(line, file=out)
+
+
+def in_kvm(machine, args):
+    """Trace the guest under KVM; returns (the text's lines, a summary)."""
+    path = machine.host.scratch("trace")
+    restrict = {} if args.cpl is None else {"filter": {"cpl": args.cpl}}
+    start = time.monotonic()
+    machine.qmp("kvm-trace-start", {"file": path, "max-instructions": args.insns, **restrict})
+    end = machine.wait_event("KVM_TRACE_END", args.wait)["data"]
+    seconds = time.monotonic() - start
+    data = machine.host.read_bytes(path)
+    if args.raw:
+        with open(args.raw, "wb") as file:
+            file.write(data)
+    return list(tracefile.lines(data)), {
+        "accel": "kvm", "reason": end["reason"], "instructions": end["instructions"],
+        "gaps": end["gaps"], "seconds": seconds, "bytes": len(data)}
+
+
+def in_tcg(machine, args):
+    """The same by execlog, in a window of so many instructions."""
+    path = machine.host.scratch("execlog")
+    machine.qmp("plugin-add", {"id": "log", "file": machine.host.put(plugin_file("execlog")),
+                               "windows": True, "output": path})
+    start = time.monotonic()
+    machine.qmp("switch-accel", {"accel": "tcg", "window": {
+        "end": {"type": "instructions", "count": args.insns}, "plugins": ["log"]}})
+    end = machine.wait_event("ACCEL_WINDOW_END", args.wait)["data"]
+    seconds = time.monotonic() - start
+    machine.qmp("plugin-del", {"id": "log"})
+    lines = list(tracefile.execlog_lines(machine.host.read(path)))
+    return lines, {"accel": "tcg", "reason": end["reason"], "instructions": len(lines), "gaps": 0,
+                   "seconds": seconds}
+
+
+def run(host, args):
+    """Boot the guest, and trace it; returns what --json writes."""
+    in_rig = host.name == "rig"
+    with Machine(["-accel", "switch,initial=kvm,plugins=on", "-smp", str(args.smp), "-m", "256", "-nic",
+                  "none", *disk_arguments(host)],
+                 binary="i386", host=host, name="trace", deadline=900) as machine:
+        guest = Guest(machine, pace=4 if in_rig else 1)
+        guest.skip_menu()
+        say("booting Debian i386 under KVM" + (" (about 40 seconds in the rig)" if in_rig else ""))
+        guest.wait_phase("login", 120)
+        guest.login()
+        guest.command(f"({args.run}) & echo", 30)
+        say(f"the guest runs: {args.run}")
+        lines, summary = (in_tcg if args.tcg else in_kvm)(machine, args)
+        # It is still well.
+        guest.command("true", 60)
+    with open(args.output, "w", encoding="utf-8") if args.output else os.fdopen(
+            os.dup(sys.stdout.fileno()), "w", encoding="utf-8") as out:
+        for line in lines:
+            print(line, file=out)
+    say(f"{summary['instructions']} instructions in {summary['accel']},"
+        f" {summary['seconds'] / max(1, summary['instructions']) * 1e6:.1f} us each,"
+        f" {summary['gaps']} gaps")
+    return {"host": host.name, **summary}
+
+
+def trace_run(args):
+    usable, why = kvmprobe.probe()
+    disk = str(image.image_path())
+    if usable and not args.rig:
+        say("running on this machine's KVM")
+        with LocalHost() as host:
+            return run(host, args)
+    say(f"running in the rig, on a kvm-{kind().vendor} made by emulation, since " +
+        ("--rig says so" if usable else why))
+    with boot_rig(disks=[disk], deadline=1200) as rig:
+        say(f"the rig is up after {rig.boot_seconds:.0f} s")
+        return run(RigHost(rig), args)
+
+
+def arguments():
+    parser = argparse.ArgumentParser(
+        prog="./vas trace",
+        description="Boot Debian i386 under KVM and record the instructions that it executes then, by single"
+        " steps or (--tcg) by the plugin execlog; print them as execlog does. Or print the FILE of a trace"
+        " that QMP's kvm-trace-start has made. Lines with # tell of gaps and interrupts.",
+        epilog="example: ./vas trace --insns 100000 --output kvm.log")
+    parser.add_argument("file", nargs="?", metavar="FILE", help="print this trace; no guest is run")
+    parser.add_argument("--insns", type=paths.positive, default=10000, metavar="N",
+                        help="N instructions (10000)")
+    parser.add_argument("--tcg", action="store_true", help="in TCG, not under KVM")
+    parser.add_argument("--cpl", type=int, choices=(0, 3), help="the kernel's (0) or programs' (3) only;"
+                        " the others count, too (not with --tcg)")
+    parser.add_argument("--run", default=BUSY, metavar="COMMAND",
+                        help="what the guest runs meanwhile, in its shell (reads and lists files, for ever)")
+    parser.add_argument("--wait", type=paths.positive, default=300, metavar="S",
+                        help="give up after so many seconds (300)")
+    parser.add_argument("--smp", type=paths.positive, default=1, metavar="N", help="the guest's CPUs (1)")
+    parser.add_argument("--output", metavar="FILE", type=paths.output_file,
+                        help="write the lines there, not to standard output")
+    parser.add_argument("--raw", metavar="FILE", type=paths.output_file,
+                        help="write KVM's trace there, too, as it is (docs/trace.rst)")
+    parser.add_argument("--json", metavar="FILE", type=paths.output_file, help="write the figures there")
+    parser.add_argument("--rig", action="store_true", help="in the rig, even if this machine's KVM would do")
+    args = parser.parse_args()
+    if args.tcg and (args.cpl is not None or args.raw):
+        parser.error("--cpl and --raw are for a trace of KVM")
+    return args
+
+
+def main():
+    args = arguments()
+    end_in_order()
+    try:
+        if args.file:
+            with (open(args.output, "w", encoding="utf-8") if args.output
+                  else os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")) as out:
+                convert(args.file, out)
+            return
+        paths.clear(args.output, args.raw, args.json)
+        result = trace_run(args)
+    except (tracefile.TraceError, OSError, image.ImageError, debs.DebError, HostError, MachineError,
+            QMPError, rigtree.RigError) as error:
+        sys.exit(f"vas trace: {error}")
+    except KeyboardInterrupt:
+        sys.exit("vas trace: interrupted")
+    if args.json:
+        with open(args.json, "w", encoding="utf-8") as out:
+            json.dump(result, out, indent=2)
+            out.write("\n")
+
+
+if __name__ == "__main__":
+    main()
