@@ -2,29 +2,15 @@
 """./vas demo: a Debian under load goes from KVM to TCG and back, again and again."""
 
 import argparse
-import json
 import sys
 import time
 
-from vas import debs, image, kvmprobe, paths, rigtree
+from vas import image, paths
 from vas.debian import Guest, disk_arguments
-from vas.host import HostError, LocalHost
-from vas.machine import Machine, MachineError
-from vas.qmp import QMPError
-from vas.rig import RigHost, boot_rig, end_in_order, kind
+from vas.front import Progress, guest_host, reporting, write_json
+from vas.machine import Machine
 
 PHASES = ("quiesce", "export", "convert", "import", "resume")
-
-
-class Progress:
-    """Lines with the time since the start, on standard error."""
-
-    def __init__(self):
-        self._start = time.monotonic()
-
-    def __call__(self, text):
-        print(f"demo: {time.monotonic() - self._start:5.1f} s  {text}", file=sys.stderr,
-              flush=True)
 
 
 def arguments(host, smp):
@@ -116,36 +102,15 @@ def main():
                         help="in the rig, even if this machine's KVM would do")
     args = parser.parse_args()
     paths.clear(args.json)
-    end_in_order()
-    say = Progress()
-    try:
-        result = demo(args, say)
-    except (image.ImageError, debs.DebError, HostError, MachineError, QMPError,
-            rigtree.RigError) as error:
-        sys.exit(f"vas demo: {error}")
-    except KeyboardInterrupt:
-        sys.exit("vas demo: interrupted")
+    say = Progress("demo")
+    with reporting("demo"):
+        disk = str(image.image_path())
+        with guest_host(say, args.rig, disks=[disk]) as host:
+            result = run(host, args.smp, args.pairs, say)
     print(table(result))
-    if args.json:
-        with open(args.json, "w", encoding="utf-8") as out:
-            json.dump(result, out, indent=2)
-            out.write("\n")
+    write_json(args.json, result)
     if result["guest"]["verdict"] != "pass":
         sys.exit("vas demo: the guest's load found faults")
-
-
-def demo(args, say):
-    usable, why = kvmprobe.probe()
-    disk = str(image.image_path())
-    if usable and not args.rig:
-        say("running on this machine's KVM")
-        with LocalHost() as host:
-            return run(host, args.smp, args.pairs, say)
-    say(f"running in the rig, on a kvm-{kind().vendor} made by emulation, since " +
-        ("--rig says so" if usable else why))
-    with boot_rig(disks=[disk], deadline=1200) as rig:
-        say(f"the rig is up after {rig.boot_seconds:.0f} s")
-        return run(RigHost(rig), args.smp, args.pairs, say)
 
 
 if __name__ == "__main__":

@@ -6,18 +6,16 @@ to a bug.
 
 import argparse
 import contextlib
-import json
 import platform
 import sys
 import time
 
-from vas import check, debs, hostfacts, image, kvmprobe, oracle, paths, soakdebian, soakreport
+from vas import check, hostfacts, kvmprobe, oracle, paths, soakdebian, soakreport
+from vas.front import Progress, reporting, write_json
 from vas.host import HostError, LocalHost
 from vas.machine import Machine, MachineError
 from vas.qmp import QMPError, QMPLost
 from vas.rig import KINDS, RigHost, boot_rig, kind
-from vas.rigbase import end_in_order
-from vas.rigtree import RigError
 from vas.soak import soak
 from vas.testing import PLAIN_KVM, Failure
 
@@ -212,11 +210,7 @@ def verdict(sections):
 
 
 def report(args):
-    start = time.monotonic()
-
-    def say(text):
-        print(f"doctor: {time.monotonic() - start:5.1f} s  {text}", file=sys.stderr, flush=True)
-
+    start, say = time.monotonic(), Progress("doctor")
     with contextlib.ExitStack() as stack:
         if args.cpu:
             say(f"booting a host with kvm-{kind(args.cpu).vendor} in emulation")
@@ -253,18 +247,10 @@ def main(argv):
     if args.kernel and not args.cpu:
         parser.error("--kernel is for --cpu")
     paths.clear(args.json)
-    end_in_order()
-    try:
+    with reporting("doctor", check.CheckError, OSError):
         check.build_outer()
         result = report(args)
-    except (check.CheckError, debs.DebError, image.ImageError, RigError, OSError) as error:
-        sys.exit(f"doctor: {error}")
-    except KeyboardInterrupt:
-        sys.exit("doctor: interrupted")
-    if args.json:
-        with open(args.json, "w", encoding="utf-8") as file:
-            json.dump(result, file, indent=2)
-            file.write("\n")
+        write_json(args.json, result)
     sys.exit({"pass": 0, "fail": 1, "unusable": 2}[result["verdict"]])
 
 

@@ -11,14 +11,18 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 
 from lib.rigtest import seconds
+from vas import paths
+from vas.machine import Machine
 from vas.patience import patiently
-from vas.testing import LONG, Failure, expect_equal, run_command, run_test
+from vas.testing import LONG, Failure, expect_equal, need_kvm, run_command, run_test
 
 PAIRS = 10
 PHASES = ["convert_ns", "export_ns", "import_ns", "quiesce_ns", "resume_ns"]
@@ -67,7 +71,7 @@ def window(folder, timeout):
         expect_equal("reason, instructions", ("instructions", 2000),
                      (entry["reason"], entry["instructions"]))
         expect_equal("the plugin's instructions", [str(entry["instructions"])],
-                     re.findall(r"total insns: (\d+)", entry["plugin"]))
+                     re.findall(r"total insns: (\d+)", entry["plugins"]["insn"]))
     if len(re.findall(r"(?m)^ +\d  vfs_statx ", text)) != 3:
         raise Failure("the table does not name the function")
     if not LONG:
@@ -76,6 +80,103 @@ def window(folder, timeout):
                        errors=True)
     if "has no function 'no_such_function'" not in text:
         raise Failure("a function that is not there is not named")
+
+
+def window_process(folder, timeout):
+    """./vas window --process: of two programs that call a function only one's windows are shown."""
+    run_command("window", "--at", "vfs_statx", "--process", "ls", "--insns", "2000", "--times", "2",
+                "--plugin", "insn,inline=on", "--plugin", "hotblocks", "--json", "window.json",
+                "--run", "while :; do stat /etc/passwd; ls -l /; done >/dev/null 2>&1",
+                folder=folder, timeout=timeout)
+    with open(os.path.join(folder, "window.json"), encoding="utf-8") as file:
+        report = json.load(file)
+    expect_equal("windows", 2, len(report["windows"]))
+    for entry in report["windows"]:
+        expect_equal("begin, instructions", (report["on"]["address"], 2000),
+                     (entry["begin"], entry["instructions"]))
+        expect_equal("the plugins", ["hotblocks", "insn"], sorted(entry["plugins"]))
+
+
+def own_guest(map_file):
+    """QEMU's arguments for the payload window64; its symbols are written to @map_file."""
+    with open(map_file, "w", encoding="utf-8") as output:
+        subprocess.run(["nm", paths.guest("window64.elf")], stdout=output, check=True)
+    return ["-m", "64", "-device", "isa-accel-switch", "-bios", paths.guest("window64.bin"), "-device",
+            "isa-debug-exit,iobase=0xf4", "-debugcon", "file:/dev/null"]
+
+
+def window_own(folder, timeout):
+    """./vas window with a guest of the user's own: a function by the name that a file has for it."""
+    guest = own_guest(os.path.join(folder, "map"))
+    text = run_command("window", "--at", "function", "--return", "--times", "3", "--plugin", "hotblocks",
+                       "--symbols", "map", "--", *guest, folder=folder, timeout=timeout)
+    # call_kernel() or user_main(), which have called it.
+    for pattern in (r"(?m)^ +\d  function  +return  +user_main\+", r"0x[0-9a-f]{16} <function>, "):
+        expect_equal(f"lines like {pattern}", 3, len(re.findall(pattern, text)))
+    for wrong, why in ((["--at", "no_such_function"], "'no_such_function' needs --symbols"),
+                       (["--at", "0x1", "--run", "ls"], "--run is for the Debian guest"),
+                       (["--at", "0x1", "--process", "ls"], "--process is for the Debian guest")):
+        text = run_command("window", *wrong, "--", *guest, status=2 if wrong[2:] else 1, folder=folder,
+                           timeout=timeout, errors=True)
+        if why not in text:
+            raise Failure(f"{' '.join(wrong)}: the error does not say: {why}")
+
+
+def sample(folder, timeout):
+    """./vas sample: each sample has a window's instructions, and shares come with an interval."""
+    arguments = ["sample", "--every", "50ms", "--window", "5k", "--times", "20", "--batch", "1", "--plugin",
+                 "bb,inline=on", "--json", "sample.json"]
+    guest = own_guest(os.path.join(folder, "map"))
+    text = run_command(*arguments, "--", *guest, folder=folder, timeout=timeout)
+    with open(os.path.join(folder, "sample.json"), encoding="utf-8") as file:
+        report = json.load(file)
+    expect_equal("samples, windows", (20, 20), (len(report["samples"]), len(report["windows"])))
+    expect_equal("instructions", [5000] * 20, [entry["instructions"] for entry in report["windows"]])
+    expect_equal("the plugin's instructions", [5000] * 20,
+                 [entry["instructions"] for entry in report["samples"]])
+    blocks = report["quantities"]["blocks"]
+    if not 0.05 < blocks["share"] < 1 or not 0 <= blocks["share_half_interval"] < blocks["share"]:
+        raise Failure(f"blocks: {blocks}")
+    if not 0 < report["kvm_share"] < 1 or "Student's t" not in text:
+        raise Failure(f"{report['kvm_share']} of the time in KVM")
+    sample_interrupted(folder, guest)
+
+
+def sample_interrupted(folder, guest):
+    """Ctrl-C, which all processes of a terminal get, ends it with the results so far."""
+    with subprocess.Popen([sys.executable, "-m", "vas.sample", "--every", "50ms", "--window", "5k", "--for",
+                           "600", "--plugin", "insn", "--json", "sample.json", "--", *guest],
+                          cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          start_new_session=True) as process:
+        try:
+            # A line of progress says that there are samples.
+            while " samples, " not in process.stderr.readline():
+                expect_equal("status", None, process.poll())
+            os.killpg(process.pid, signal.SIGINT)
+            text, errors = process.communicate(timeout=patiently(60))
+        finally:
+            process.kill()
+    expect_equal("status", 0, process.returncode)
+    if "interrupted after" not in errors or "instructions" not in text:
+        raise Failure(f"an interrupted sampling has no results: {text} {errors}")
+
+
+def python(folder, timeout):
+    """The two examples of docs/python.rst print what the page says."""
+    with open(os.path.join(paths.TOP, "docs/python.rst"), encoding="utf-8") as file:
+        blocks = [textwrap.dedent(block) for block in re.findall(r"(?ms)::\n\n(    .*?)(?=^\S|\Z)", file.read())]
+    programs = [block for block in blocks if block.startswith(("import", "from"))]
+    printed = [block for block in blocks if block.startswith("instructions")]
+    expect_equal("programs, outputs", (2, 2), (len(programs), len(printed)))
+    need_kvm()
+    environment = {**os.environ, "PYTHONPATH": f"{paths.TOP}/scripts:{paths.SOURCE}/python"}
+    with Machine(["-accel", "switch", "-m", "64", "-bios", paths.guest("compute64.bin"), "-qmp",
+                  f"unix:{folder}/qmp.sock,server=on,wait=off"], binary="x86_64", name="python"):
+        for program, wanted in zip(programs, printed):
+            result = subprocess.run([sys.executable, "-c", program], cwd=folder, env=environment,
+                                    stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+                                    timeout=patiently(timeout), check=False)
+            expect_equal("status, output", (0, wanted.strip()), (result.returncode, result.stdout.strip()))
 
 
 def rig(folder, timeout):
@@ -118,13 +219,17 @@ def shell(_, timeout):
             process.terminate()
 
 
+COMMANDS = {"demo": demo, "python": python, "rig": rig, "sample": sample, "shell": shell, "soak": soak,
+            "window": window, "window-own": window_own,
+            "window-process": window_process}
+
+
 def test(args):
     with tempfile.TemporaryDirectory() as folder:
-        {"demo": demo, "rig": rig, "shell": shell, "soak": soak,
-         "window": window}[args.command](folder, args.deadline)
+        COMMANDS[args.command](folder, args.deadline)
 
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("command", choices=["demo", "rig", "shell", "soak", "window"])
+parser.add_argument("command", choices=list(COMMANDS))
 parser.add_argument("--deadline", type=seconds, default=300)
 run_test(test, parser.parse_args())
