@@ -139,6 +139,8 @@ def events(host, count, omit=""):
                     entries[last.vector] += 1
                 if record.pc == window.at["syscall"]:
                     entries["syscall"] += 1
+            if isinstance(record, tracefile.Gap):
+                print(record)
             last = record
         print(f"entries: {dict(entries)}, handlers: {handlers}")
         expect_equal("gaps", 0, end["gaps"])

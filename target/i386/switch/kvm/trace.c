@@ -52,17 +52,8 @@ bool accel_switch_tracing;
 
 static X86Trace **traces;       /* by cpu_index; each its vCPU's thread's */
 
-/* What KVM is told before one KVM_RUN */
-typedef struct Run {
-    uint32_t control;
-    int count;
-    struct {
-        uint64_t address;
-        int vector;             /* -1: where the instruction leads to */
-    } stop[SWITCH_BREAKPOINTS];
-} Run;
-
-static void stop_at(Run *r, const X86Trace *t, uint64_t address, int vector)
+static void stop_at(X86TraceRun *r, const X86Trace *t, uint64_t address,
+                    int vector)
 {
     /* A breakpoint where the vCPU stands would stop it there for ever. */
     if (address && r->count < SWITCH_BREAKPOINTS &&
@@ -72,7 +63,7 @@ static void stop_at(Run *r, const X86Trace *t, uint64_t address, int vector)
     }
 }
 
-static void stop_at_handlers(CPUState *cs, X86Trace *t, Run *r)
+static void stop_at_handlers(CPUState *cs, X86Trace *t, X86TraceRun *r)
 {
     const uint8_t *likely = t->at->insn.may_raise;
     /* #NM comes before the others of x87 and SSE. */
@@ -91,7 +82,7 @@ static void stop_at_handlers(CPUState *cs, X86Trace *t, Run *r)
     }
 }
 
-static int tell_kvm(CPUState *cs, X86Trace *t, const Run *r)
+static int tell_kvm(CPUState *cs, X86Trace *t, const X86TraceRun *r)
 {
     struct kvm_guest_debug dbg = { .control = r->control };
 
@@ -156,54 +147,6 @@ static bool guest_debugs_itself(const X86Trace *t)
            (!t->single_steps && t->regs.rflags & TF_MASK);
 }
 
-/*
- * The vCPU has come into a call of accel_switch_traced_run(): what became of
- * the instruction that it was at?
- */
-static void come_back(CPUState *cs, X86Trace *t)
-{
-    uint64_t pc = x86_trace_pc(t);
-    struct kvm_mp_state mp_state = {};
-    X86TraceCode *was = t->at;
-    bool smm = t->events.smi.smm;
-
-    if (smm && !t->in_smm) {
-        switch_trace_gap(&t->buffer, KVM_TRACE_GAP_SMI, 0);
-        was = NULL;
-        t->awaited = 0;
-    }
-    t->in_smm = smm;
-    t->at = NULL;
-    if (t->awaited) {
-        kvm_vcpu_ioctl(cs, KVM_GET_MP_STATE, &mp_state);
-        if (mp_state.mp_state == KVM_MP_STATE_HALTED ||
-            get_clock() - t->awaited_since < AWAIT_NS) {
-            return;
-        }
-        t->awaited = 0;
-    }
-    if (was && was->pc != pc) {
-        if (was->insn.kind == X86_TRACE_HLT &&
-            pc == was->pc + was->insn.bytes) {
-            record(t, was, is_wanted(t));
-            await(t, pc);
-            return;
-        }
-        if (t->last_exit == KVM_EXIT_INTR) {
-            switch_trace_gap(&t->buffer, KVM_TRACE_GAP_LOST, pc);
-        } else {
-            /* The exit was the instruction's, and KVM has completed it. */
-            record(t, was, is_wanted(t));
-        }
-    }
-    if (guest_debugs_itself(t)) {
-        pause_trace(t);
-        return;
-    }
-    t->paused = false;
-    t->at = x86_trace_code(cs, t, pc);
-}
-
 /* An event that KVM delivers before the next instruction; -1: none */
 static int event_to_deliver(const X86Trace *t)
 {
@@ -217,7 +160,7 @@ static int event_to_deliver(const X86Trace *t)
 }
 
 /* Fill @r for the instruction that the vCPU is at.  False: the trace pauses. */
-static bool prepare(CPUState *cs, X86Trace *t, Run *r)
+static bool prepare(CPUState *cs, X86Trace *t, X86TraceRun *r)
 {
     const X86TraceInsn *insn = &t->at->insn;
     uint64_t target;
@@ -305,10 +248,49 @@ static bool is_fetch(const X86Trace *t, const X86TraceCode *c, int vector)
 }
 
 /*
+ * The vCPU has come to @pc: by a step (@vector -2), to where its instruction
+ * leads (-1) or to the handler of @vector.  @delivered: the vector that KVM had
+ * for it before, or -1.
+ */
+static void arrive(CPUState *cs, X86Trace *t, uint64_t pc, int vector,
+                   int delivered)
+{
+    X86TraceCode *c = t->at;
+    bool wanted = is_wanted(t);
+
+    if (t->awaited) {
+        t->awaited = 0;
+        go_on(cs, t, pc, true);
+    } else if (vector >= 0) {
+        go_on(cs, t, pc, true);
+        if (delivered < 0) {
+            if (!is_fetch(t, c, vector)) {
+                record(t, c, wanted);
+            }
+            if (!switch_omits(SWITCH_FIXUP_TRACE_FLAGS)) {
+                x86_trace_clear_pushed_tf(cs, t, vector);
+            }
+        }
+        switch_trace_event(&t->buffer, vector);
+    } else {
+        if (delivered < 0) {
+            record(t, c, wanted);
+        } else {
+            switch_trace_gap(&t->buffer, KVM_TRACE_GAP_LOST, pc);
+        }
+        if (c->insn.kind == X86_TRACE_HLT) {
+            switch_trace_gap(&t->buffer, KVM_TRACE_GAP_HALT, 0);
+        }
+        go_on(cs, t, pc, delivered >= 0);
+    }
+}
+
+/*
  * KVM_EXIT_DEBUG after a run with @r.  @delivered: the vector that it was for,
  * or -1.  False: it is not the trace's.
  */
-static bool stopped(CPUState *cs, X86Trace *t, const Run *r, int delivered)
+static bool stopped(CPUState *cs, X86Trace *t, const X86TraceRun *r,
+                    int delivered)
 {
     const struct kvm_debug_exit_arch *arch = &cs->kvm_run->debug.arch;
     int vector = -2;
@@ -325,37 +307,65 @@ static bool stopped(CPUState *cs, X86Trace *t, const Run *r, int delivered)
     if (vector == -2 && !step) {
         return false;
     }
-    if (t->awaited) {
-        t->awaited = 0;
-        go_on(cs, t, arch->pc, true);
-        return true;
-    }
-    if (vector >= 0 && !step) {
-        bool wanted = is_wanted(t);
-        X86TraceCode *c = t->at;
-
-        go_on(cs, t, arch->pc, true);
-        if (delivered < 0) {
-            if (!is_fetch(t, c, vector)) {
-                record(t, c, wanted);
-            }
-            if (!switch_omits(SWITCH_FIXUP_TRACE_FLAGS)) {
-                x86_trace_clear_pushed_tf(cs, t, vector);
-            }
-        }
-        switch_trace_event(&t->buffer, vector);
-    } else {
-        if (delivered < 0) {
-            record(t, t->at, is_wanted(t));
-        } else {
-            switch_trace_gap(&t->buffer, KVM_TRACE_GAP_LOST, arch->pc);
-        }
-        if (t->at && t->at->insn.kind == X86_TRACE_HLT) {
-            switch_trace_gap(&t->buffer, KVM_TRACE_GAP_HALT, 0);
-        }
-        go_on(cs, t, arch->pc, delivered >= 0);
-    }
+    arrive(cs, t, arch->pc, step && vector != -1 ? -2 : vector, delivered);
     return true;
+}
+
+/*
+ * The vCPU has come into a call of accel_switch_traced_run(): what became of
+ * the instruction that it was at?
+ */
+static void come_back(CPUState *cs, X86Trace *t)
+{
+    uint64_t pc = x86_trace_pc(t);
+    struct kvm_mp_state mp_state = {};
+    X86TraceCode *was = t->at;
+    bool smm = t->events.smi.smm;
+
+    if (smm && !t->in_smm) {
+        switch_trace_gap(&t->buffer, KVM_TRACE_GAP_SMI, 0);
+        was = NULL;
+        t->awaited = 0;
+    }
+    t->in_smm = smm;
+    if (was && was->pc != pc && t->last_exit == KVM_EXIT_INTR) {
+        /* A host's interrupt has come before the breakpoint there. */
+        for (int n = 0; n < t->run.count; n++) {
+            if (t->run.stop[n].address == pc) {
+                arrive(cs, t, pc, t->run.stop[n].vector, t->delivered);
+                return;
+            }
+        }
+    }
+    t->at = NULL;
+    if (t->awaited) {
+        kvm_vcpu_ioctl(cs, KVM_GET_MP_STATE, &mp_state);
+        if (mp_state.mp_state == KVM_MP_STATE_HALTED ||
+            get_clock() - t->awaited_since < AWAIT_NS) {
+            return;
+        }
+        t->awaited = 0;
+    }
+    if (was && was->pc != pc) {
+        if (was->insn.kind == X86_TRACE_HLT &&
+            pc == was->pc + was->insn.bytes) {
+            record(t, was, is_wanted(t));
+            await(t, pc);
+            return;
+        }
+        if (t->last_exit == KVM_EXIT_INTR) {
+            switch_trace_gap(&t->buffer, KVM_TRACE_GAP_LOST, pc);
+        } else {
+            /* The exit was the instruction's, and KVM has completed it. */
+            record(t, was, is_wanted(t));
+        }
+    }
+    if (guest_debugs_itself(t)) {
+        pause_trace(t);
+        return;
+    }
+    t->paused = false;
+    t->at = x86_trace_code(cs, t, pc);
 }
 
 static int run_vcpu(CPUState *cs)
@@ -369,7 +379,7 @@ static int run_vcpu(CPUState *cs)
  */
 static int let_interrupts_in(CPUState *cs, X86Trace *t)
 {
-    static const Run without = { .control = KVM_GUESTDBG_ENABLE };
+    static const X86TraceRun without = { .control = KVM_GUESTDBG_ENABLE };
 
     t->since_interrupts = 0;
     return tell_kvm(cs, t, &without) < 0
@@ -379,7 +389,7 @@ static int let_interrupts_in(CPUState *cs, X86Trace *t)
 /* One KVM_RUN.  *@left: it is the caller's turn, with what is returned. */
 static int run_once(CPUState *cs, X86Trace *t, bool *left)
 {
-    Run r = {};
+    X86TraceRun r = {};
     int ret, event = t->at ? event_to_deliver(t) : -1;
 
     if (t->awaited) {
@@ -391,12 +401,14 @@ static int run_once(CPUState *cs, X86Trace *t, bool *left)
         stop_at_handlers(cs, t, &r);
     } else if (t->at && !prepare(cs, t, &r)) {
         pause_trace(t);
-        r = (Run) {};
+        r = (X86TraceRun) {};
     }
     *left = true;
     if (tell_kvm(cs, t, &r) < 0) {
         return -EINTR;
     }
+    t->run = r;
+    t->delivered = event;
     ret = run_vcpu(cs);
     t->last_exit = ret == 0 ? cs->kvm_run->exit_reason : KVM_EXIT_INTR;
     if (ret == 0 && t->last_exit == KVM_EXIT_DEBUG &&
@@ -416,13 +428,13 @@ int accel_switch_traced_run(CPUState *cs)
 
     if (!t || !switch_trace_is_on()) {
         if (t && t->told) {
-            tell_kvm(cs, t, &(Run) {});
+            tell_kvm(cs, t, &(X86TraceRun) {});
             t->at = NULL;
         }
         return run_vcpu(cs);
     }
     if (switch_debugger_has_points() || cs->singlestep_enabled) {
-        tell_kvm(cs, t, &(Run) {});
+        tell_kvm(cs, t, &(X86TraceRun) {});
         switch_trace_end(KVM_TRACE_END_REASON_DEBUGGER);
         return run_vcpu(cs);
     }

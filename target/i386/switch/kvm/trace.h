@@ -62,6 +62,16 @@ typedef struct X86TraceCode {
     bool in_file;
 } X86TraceCode;
 
+/* What KVM is told before one KVM_RUN */
+typedef struct X86TraceRun {
+    uint32_t control;
+    int count;
+    struct {
+        uint64_t address;
+        int vector;             /* -1: where the instruction leads to */
+    } stop[SWITCH_BREAKPOINTS];
+} X86TraceRun;
+
 typedef struct X86Trace {
     KvmTraceBuffer buffer;
     GHashTable *codes;          /* linear address: X86TraceCode */
@@ -90,7 +100,9 @@ typedef struct X86Trace {
     bool paused;                /* the guest debugs itself */
     bool in_smm;
     int since_interrupts;       /* steps since they were let in */
-    uint32_t last_exit;         /* of the last call; KVM_EXIT_DEBUG: in order */
+    X86TraceRun run;            /* the last one, */
+    int delivered;              /* the event that it was for, or -1, */
+    uint32_t last_exit;         /* and its exit, KVM_EXIT_INTR for a signal */
 } X86Trace;
 
 /* Read the vCPU's registers out of KVM.  False: KVM does not give them. */
