@@ -139,6 +139,7 @@ bool switch_arch_find_return(CPUState *cpu, SwitchReturn *way);
 /* In KVM: its thread calling, or the vCPU paused */
 typedef struct SwitchPlace {
     uint64_t cr3;
+    uint64_t cr3_address;       /* the bits of it that are a page table's */
     uint32_t eax;
     int cpl;
 } SwitchPlace;

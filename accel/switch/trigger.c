@@ -26,7 +26,6 @@
 #include "trace.h"
 
 #define SWITCH_PERIOD_LEAST_NS (100 * SCALE_US)
-#define CR3_ADDRESS (~0xfffull)
 
 /* All: BQL. */
 typedef struct SwitchTrigger {
@@ -136,7 +135,7 @@ static bool trigger_lets_pass(const SwitchTrigger *t, CPUState *cpu)
         return true;
     }
     switch_arch_get_place(cpu, &at);
-    return (!f->has_cr3 || !((f->cr3 ^ at.cr3) & CR3_ADDRESS)) &&
+    return (!f->has_cr3 || !((f->cr3 ^ at.cr3) & at.cr3_address)) &&
            (!f->has_cpl || f->cpl == at.cpl) &&
            (!call || call->number == at.eax);
 }

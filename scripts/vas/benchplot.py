@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The pictures of ./vas bench, by matplotlib."""
+"""The pictures of ./vas bench and ./vas sample, by matplotlib."""
 
 import io
 
@@ -17,7 +17,7 @@ def _matplotlib():
         import matplotlib.figure
         import matplotlib.ticker
     except ImportError as error:
-        raise PlotError(f"pictures need the package python3-matplotlib ({error}); ./vas bench "
+        raise PlotError(f"pictures need the package python3-matplotlib ({error}); the command "
                         "installs it if it is given --svg or --report") from error
     # The same numbers make the same file.
     matplotlib.rcParams.update({"svg.hashsalt": "vas", "font.size": 9})

@@ -72,7 +72,7 @@ class KernelSymbols(Symbols):
     # A terminal's line has 4095 characters.
     AT_ONCE = 300
     # So many addresses get names: each batch costs the guest a pass over all its functions.
-    MOST = 3000
+    MOST = 300
     LIST = "/tmp/vas-functions"
 
     def __init__(self, guest):

@@ -13,7 +13,7 @@ from vas.host import HostError, LocalHost
 from vas.machine import Machine, MachineError
 from vas.qmp import QMPError
 from vas.rig import RigHost, boot_rig, end_in_order, kind
-from vas.window import BUSY, plugin_file
+from vas.windowguest import BUSY, plugin_file
 
 START = time.monotonic()
 

@@ -220,6 +220,7 @@ void switch_arch_get_place(CPUState *cs, SwitchPlace *place)
 
         *place = (SwitchPlace) {
             .cr3 = env->cr[3], .eax = env->regs[R_EAX],
+            .cr3_address = x86_cr3_address(env->cr[4], env->efer),
             .cpl = env->hflags & HF_CPL_MASK,
         };
         return;
@@ -229,6 +230,7 @@ void switch_arch_get_place(CPUState *cs, SwitchPlace *place)
     /* SS.DPL is the CPL (SDM vol. 3C, "Checks on Guest Segment Registers") */
     *place = (SwitchPlace) {
         .cr3 = sregs.cr3, .eax = regs.rax, .cpl = sregs.ss.dpl,
+        .cr3_address = x86_cr3_address(sregs.cr4, sregs.efer),
     };
 }
 

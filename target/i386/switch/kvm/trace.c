@@ -105,7 +105,8 @@ static bool is_wanted(const X86Trace *t)
 {
     const KvmTraceOptions *o = switch_trace_options();
 
-    return (!o->has_cr3 || !((o->cr3 ^ t->sregs.cr3) & TARGET_PAGE_MASK)) &&
+    return (!o->has_cr3 || !((o->cr3 ^ t->sregs.cr3) &
+                             x86_cr3_address(t->sregs.cr4, t->sregs.efer))) &&
            (!o->has_cpl || o->cpl == t->sregs.ss.dpl);
 }
 
