@@ -98,24 +98,21 @@ int switch_debugger_registers(void)
 
 /*
  * An INT3 is written and taken back by a vCPU's page tables.  A vCPU that has
- * @p's page at @p's address; without one, if @other, any that has some page
- * there; NULL if there is none.
+ * @p's page at @p's address, or any page if it had none when @p was set; NULL
+ * if there is no such vCPU.
  */
-static CPUState *vcpu_with_page(const Point *p, bool other)
+static CPUState *vcpu_with_page(const Point *p)
 {
-    CPUState *cpu, *any = NULL;
+    CPUState *cpu;
 
     CPU_FOREACH(cpu) {
         hwaddr page = page_of(cpu, p->addr);
 
-        if (page != -1 && page == p->page) {
+        if (page != -1 && (page == p->page || p->page == -1)) {
             return cpu;
         }
-        if (page != -1 && !any) {
-            any = cpu;
-        }
     }
-    return other ? any : NULL;
+    return NULL;
 }
 
 static SwitchResult no_page(const Point *p, Error **errp)
@@ -135,7 +132,7 @@ static SwitchResult check_for_kvm(Error **errp)
     QTAILQ_FOREACH(p, &points, next) {
         switch (p->type) {
         case GDB_BREAKPOINT_SW:
-            if (!vcpu_with_page(p, true)) {
+            if (!vcpu_with_page(p)) {
                 return no_page(p, errp);
             }
             break;
@@ -174,13 +171,17 @@ static void insert_points(const Point *end)
 
     for (p = QTAILQ_FIRST(&points); p != end; p = QTAILQ_NEXT(p, next)) {
         CPUState *cpu = first_cpu;
-        int ret;
+        int ret = -ENOENT;
 
         if (kvm && p->type == GDB_BREAKPOINT_SW) {
-            cpu = vcpu_with_page(p, true) ?: first_cpu;
-            p->page = page_of(cpu, p->addr);
+            cpu = vcpu_with_page(p);
         }
-        ret = ops->insert_breakpoint(cpu, p->type, p->addr, p->len);
+        if (cpu) {
+            if (kvm && p->page == -1) {
+                p->page = page_of(cpu, p->addr);
+            }
+            ret = ops->insert_breakpoint(cpu, p->type, p->addr, p->len);
+        }
         if (ret < 0) {
             error_report("the debugger's breakpoint at 0x%" VADDR_PRIx " did"
                          " not go along with a switch: %s", p->addr,
@@ -218,7 +219,7 @@ SwitchResult switch_debugger_leave(Error **errp)
     }
     QTAILQ_FOREACH(p, &points, next) {
         cpu = from_kvm && p->type == GDB_BREAKPOINT_SW
-              ? vcpu_with_page(p, false) : first_cpu;
+              ? vcpu_with_page(p) : first_cpu;
         if (!cpu) {
             insert_points(p);
             return no_page(p, errp);
@@ -227,6 +228,8 @@ SwitchResult switch_debugger_leave(Error **errp)
     }
     CPU_FOREACH(cpu) {
         kvm_has_steps |= from_kvm && cpu->singlestep_enabled;
+        /* It points to a watchpoint that is gone. */
+        cpu->watchpoint_hit = NULL;
     }
     return SWITCH_OK;
 }

@@ -14,6 +14,7 @@
 #include "system/kvm.h"
 #include "system/runstate.h"
 #include "internal.h"
+#include "kvm-trace.h"
 #include "trace.h"
 #include "window.h"
 
@@ -84,6 +85,8 @@ static void switch_kvm_error_bh(void *opaque)
         first = now;
     }
     last = now;
+    /* A switch would be refused while it runs. */
+    switch_trace_end_now(KVM_TRACE_END_REASON_KVM_ERROR);
     result = accel_switch_to(&request, &info, &err);
     if (result == SWITCH_OK) {
         switch_trigger_kvm_error_done(cpu, false);

@@ -9,6 +9,7 @@
 #include "qapi/qapi-commands-kvm-trace-target.h"
 #include "qapi/qapi-events-kvm-trace-target.h"
 #include "qemu/bswap.h"
+#include "qemu/stats64.h"
 #include "qemu/main-loop.h"
 #include "qemu/timer.h"
 #include "qemu/units.h"
@@ -44,9 +45,9 @@ static struct {
     uint64_t max;
     int cpu_index;              /* -1: all */
     /* Any vCPU's thread: */
-    uint64_t instructions;      /* recorded; atomic */
-    uint64_t stepped;           /* and those that the filter left out; atomic */
-    uint64_t gaps;              /* atomic */
+    Stat64 instructions;        /* recorded */
+    Stat64 stepped;             /* and those that the filter left out */
+    Stat64 gaps;
     QEMUBH *end_bh;
     QEMUTimer *kick;
 } trace;
@@ -123,7 +124,8 @@ void switch_trace_flush(KvmTraceBuffer *b)
 
 static void count_step(void)
 {
-    if (qatomic_fetch_inc(&trace.stepped) + 1 >= trace.max) {
+    stat64_add(&trace.stepped, 1);
+    if (stat64_get(&trace.stepped) >= trace.max) {
         switch_trace_end(KVM_TRACE_END_REASON_MAX_INSTRUCTIONS);
     }
 }
@@ -146,7 +148,7 @@ void switch_trace_step(KvmTraceBuffer *b, uint64_t pc, const uint8_t *code,
     put_number(b->bytes, ((uint64_t)delta << 1 ^ delta >> 63) << 1);
     b->last_pc = pc;
     b->filtered = false;
-    qatomic_inc(&trace.instructions);
+    stat64_add(&trace.instructions, 1);
     count_step();
     if (b->bytes->len >= BLOCK_BYTES) {
         switch_trace_flush(b);
@@ -171,7 +173,7 @@ void switch_trace_gap(KvmTraceBuffer *b, KvmTraceGap why, uint64_t detail)
     put_number(b->bytes, why);
     put_number(b->bytes, detail);
     if (why != KVM_TRACE_GAP_BEGIN) {
-        qatomic_inc(&trace.gaps);
+        stat64_add(&trace.gaps, 1);
     }
 }
 
@@ -207,11 +209,11 @@ static void trace_finish(void *opaque)
 {
     g_autoptr(GByteArray) bytes = g_byte_array_new();
     KvmTraceBuffer last = { .bytes = bytes };
-    KvmTraceEndReason reason = trace.reason;
+    KvmTraceEndReason reason;
     CPUState *cpu;
 
     if (qatomic_read(&trace.state) != TRACE_ENDING) {
-        return;                 /* another caller was faster */
+        return;                 /* kvm-trace-stop was faster */
     }
     CPU_FOREACH(cpu) {
         if (trace_is_of(cpu)) {
@@ -221,22 +223,36 @@ static void trace_finish(void *opaque)
     if (qatomic_read(&trace.state) != TRACE_ENDING) {
         return;
     }
+    reason = trace.reason;
     timer_del(trace.kick);
     put_kind(&last, KVM_TRACE_END);
     put_number(bytes, reason);
-    put_number(bytes, trace.instructions);
-    put_number(bytes, trace.gaps);
+    put_number(bytes, stat64_get(&trace.instructions));
+    put_number(bytes, stat64_get(&trace.gaps));
     write_block(KVM_TRACE_NO_CPU, bytes);
-    if (close(trace.fd) < 0 && !trace.error) {
+    if (qemu_close(trace.fd) < 0 && !trace.error) {
         trace.error = errno;
     }
     if (trace.error) {
         reason = KVM_TRACE_END_REASON_FILE;
     }
     qatomic_set(&trace.state, TRACE_NONE);
-    qapi_event_send_kvm_trace_end(reason, trace.file, trace.instructions,
-                                  trace.gaps,
+    qapi_event_send_kvm_trace_end(reason, trace.file,
+                                  stat64_get(&trace.instructions),
+                                  stat64_get(&trace.gaps),
                                   trace.error ? strerror(trace.error) : NULL);
+}
+
+static bool a_vcpu_is_stepped(void)
+{
+    CPUState *cpu;
+
+    CPU_FOREACH(cpu) {
+        if (cpu->singlestep_enabled) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static bool trace_check(bool has_cpu_index, uint32_t cpu_index,
@@ -253,7 +269,7 @@ static bool trace_check(bool has_cpu_index, uint32_t cpu_index,
         error_setg(errp, "a switch is in progress");
     } else if (switch_debugger_has_points()) {
         error_setg(errp, "a debugger has breakpoints set");
-    } else if (first_cpu && first_cpu->singlestep_enabled) {
+    } else if (a_vcpu_is_stepped()) {
         error_setg(errp, "a debugger steps the guest");
     } else if (switch_triggers_armed()) {
         error_setg(errp, "a trigger is armed; delete it first"
@@ -290,6 +306,10 @@ void qmp_kvm_trace_start(const char *file, bool has_cpu_index,
     if (!trace_check(has_cpu_index, cpu_index, filter, max, errp)) {
         return;
     }
+    if (has_interrupts_every && !interrupts_every) {
+        error_setg(errp, "interrupts-every must be 1 at least");
+        return;
+    }
     fd = qemu_create(file, O_WRONLY | O_TRUNC | O_BINARY, 0644, errp);
     if (fd < 0) {
         return;
@@ -297,7 +317,7 @@ void qmp_kvm_trace_start(const char *file, bool has_cpu_index,
     header.vcpus = cpu_to_le32(current_machine->smp.cpus);
     if (qemu_write_full(fd, &header, sizeof(header)) != sizeof(header)) {
         error_setg_errno(errp, errno, "can't write '%s'", file);
-        close(fd);
+        qemu_close(fd);
         return;
     }
     g_free(trace.file);
@@ -312,7 +332,9 @@ void qmp_kvm_trace_start(const char *file, bool has_cpu_index,
         .interrupts_every = has_interrupts_every ? interrupts_every
                                                  : DEFAULT_INTERRUPTS_EVERY,
     };
-    trace.instructions = trace.stepped = trace.gaps = 0;
+    stat64_init(&trace.instructions, 0);
+    stat64_init(&trace.stepped, 0);
+    stat64_init(&trace.gaps, 0);
     qatomic_set(&trace.state, TRACE_RUNNING);
     CPU_FOREACH(cpu) {
         if (trace_is_of(cpu)) {
@@ -320,6 +342,14 @@ void qmp_kvm_trace_start(const char *file, bool has_cpu_index,
         }
     }
     trace_kick(NULL);
+}
+
+void switch_trace_end_now(KvmTraceEndReason reason)
+{
+    if (switch_trace_runs()) {
+        switch_trace_end(reason);
+        trace_finish(NULL);
+    }
 }
 
 void qmp_kvm_trace_stop(Error **errp)
@@ -330,6 +360,9 @@ void qmp_kvm_trace_stop(Error **errp)
     }
     switch_trace_end(KVM_TRACE_END_REASON_COMMAND);
     trace_finish(NULL);
+    if (trace.error) {
+        error_setg_errno(errp, trace.error, "'%s' is not complete", trace.file);
+    }
 }
 
 KvmTraceInfo *qmp_query_kvm_trace(Error **errp)
@@ -338,9 +371,9 @@ KvmTraceInfo *qmp_query_kvm_trace(Error **errp)
 
     info->running = switch_trace_runs();
     info->file = g_strdup(trace.file);
-    info->instructions = qatomic_read(&trace.instructions);
-    info->stepped = qatomic_read(&trace.stepped);
-    info->gaps = qatomic_read(&trace.gaps);
+    info->instructions = stat64_get(&trace.instructions);
+    info->stepped = stat64_get(&trace.stepped);
+    info->gaps = stat64_get(&trace.gaps);
     return info;
 }
 
@@ -352,9 +385,8 @@ static char *trace_reason(void)
 
 static void trace_shutdown(Notifier *notifier, void *data)
 {
-    if (switch_trace_runs() && shutdown_action != SHUTDOWN_ACTION_PAUSE) {
-        switch_trace_end(KVM_TRACE_END_REASON_SHUTDOWN);
-        trace_finish(NULL);
+    if (shutdown_action != SHUTDOWN_ACTION_PAUSE) {
+        switch_trace_end_now(KVM_TRACE_END_REASON_SHUTDOWN);
     }
 }
 

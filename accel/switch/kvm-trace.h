@@ -72,7 +72,7 @@ typedef struct KvmTraceOptions {
 } KvmTraceOptions;
 
 /*
- * All below but the last two: the vCPU's thread, BQL held or not.  Once the
+ * All below but the last three: the vCPU's thread, BQL held or not.  Once the
  * trace is to end, nothing is recorded.
  */
 
@@ -100,5 +100,7 @@ void switch_trace_flush(KvmTraceBuffer *b);
 /* Main thread, BQL held: once, at init; and does a trace run? */
 void switch_init_kvm_trace(void);
 bool switch_trace_runs(void);
+/* If one runs it has ended after this.  Drops the BQL for a moment. */
+void switch_trace_end_now(KvmTraceEndReason reason);
 
 #endif

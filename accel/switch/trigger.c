@@ -197,6 +197,7 @@ static void trigger_open_bh(void *opaque)
     }
     if (hit->cpu && !info) {
         switch_release_vcpu(hit->cpu, SWITCH_HOLD_HIT);
+        switch_hold_stopped_vcpus();
         resume_all_vcpus();
     }
     g_free(hit->id);

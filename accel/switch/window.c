@@ -203,6 +203,7 @@ static void coroutine_fn switch_window_end_co(void *opaque)
         }
         /* Nothing has released vCPUs if no attempt was made. */
         switch_release_vcpus(SWITCH_HOLD_END);
+        switch_hold_stopped_vcpus();
         resume_all_vcpus();
         qemu_co_sleep_ns(QEMU_CLOCK_REALTIME,
                          err ? SWITCH_STUCK_PAUSE_NS : SCALE_MS);
@@ -216,6 +217,7 @@ static void switch_window_end_bh(void *opaque)
     }
     if (window.spec && window.spec->has_accel &&
         window.spec->accel == SWITCHABLE_ACCEL_TCG) {
+        switch_hold_stopped_vcpus();
         pause_all_vcpus();
         switch_window_close(get_clock());
         switch_release_vcpus(SWITCH_HOLD_END);

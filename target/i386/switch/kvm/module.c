@@ -6,7 +6,7 @@
 #include "qemu/osdep.h"
 #include "switch/kvm/module.h"
 
-static bool preemption_timer, vnmi, nested_paging, pvm;
+static bool preemption_timer, vnmi, nested_paging, pvm, virtual_apic;
 static unsigned tsc_tolerance_ppm = 250;
 
 static bool parameter_is_on(const char *path)
@@ -24,6 +24,9 @@ void x86_kvm_module_init(void)
     preemption_timer =
         parameter_is_on("/sys/module/kvm_intel/parameters/preemption_timer");
     vnmi = parameter_is_on("/sys/module/kvm_amd/parameters/vnmi");
+    virtual_apic =
+        parameter_is_on("/sys/module/kvm_intel/parameters/enable_apicv") ||
+        parameter_is_on("/sys/module/kvm_amd/parameters/avic");
     pvm = g_file_test("/sys/module/kvm_pvm", G_FILE_TEST_EXISTS);
     nested_paging = parameter_is_on("/sys/module/kvm_intel/parameters/ept") ||
                     parameter_is_on("/sys/module/kvm_amd/parameters/npt");
@@ -51,6 +54,11 @@ bool x86_kvm_has_nested_paging(void)
 bool x86_kvm_has_vnmi(void)
 {
     return vnmi;
+}
+
+bool x86_kvm_has_virtual_apic(void)
+{
+    return virtual_apic;
 }
 
 bool x86_kvm_is_pvm(void)

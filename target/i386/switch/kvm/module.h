@@ -37,6 +37,12 @@ bool x86_kvm_has_nested_paging(void);
 bool x86_kvm_has_vnmi(void);
 
 /*
+ * kvm_intel.enable_apicv, kvm_amd.avic: the processor delivers interrupts of the
+ * LAPIC itself, and KVM injects none
+ */
+bool x86_kvm_has_virtual_apic(void);
+
+/*
  * Is it KVM without hardware virtualization (kvm-pvm)?  Its guest gets the
  * debug exceptions of KVM's single steps itself.
  */

@@ -63,7 +63,7 @@ X86TraceInsn x86_trace_decode(const uint8_t *code, int bytes, int mode)
     uint8_t op, next, rex = 0;
     int i = 0, reg, mod;
 
-    raises(&insn, EXCP06_ILLOP, EXCP08_DBLE);
+    raises(&insn, EXCP06_ILLOP, EXCP0C_STACK);
     if (mode == 8) {
         insn.operand_bytes = 4;
     }

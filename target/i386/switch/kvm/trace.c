@@ -272,7 +272,9 @@ static void arrive(CPUState *cs, X86Trace *t, uint64_t pc, int vector,
                 x86_trace_clear_pushed_tf(cs, t, vector);
             }
         }
-        switch_trace_event(&t->buffer, vector);
+        if (is_wanted(t)) {
+            switch_trace_event(&t->buffer, vector);
+        }
     } else {
         if (delivered < 0) {
             record(t, c, wanted);
@@ -329,15 +331,6 @@ static void come_back(CPUState *cs, X86Trace *t)
         t->awaited = 0;
     }
     t->in_smm = smm;
-    if (was && was->pc != pc && t->last_exit == KVM_EXIT_INTR) {
-        /* A host's interrupt has come before the breakpoint there. */
-        for (int n = 0; n < t->run.count; n++) {
-            if (t->run.stop[n].address == pc) {
-                arrive(cs, t, pc, t->run.stop[n].vector, t->delivered);
-                return;
-            }
-        }
-    }
     t->at = NULL;
     if (t->awaited) {
         kvm_vcpu_ioctl(cs, KVM_GET_MP_STATE, &mp_state);
@@ -369,9 +362,38 @@ static void come_back(CPUState *cs, X86Trace *t)
     t->at = x86_trace_code(cs, t, pc);
 }
 
+/*
+ * A host's interrupt has come when the vCPU was at a breakpoint of @r, and
+ * before that could stop it: what was pushed has TF.  After HLT the vCPU may
+ * have slept there, with an interrupt to come.
+ */
+static void look_for_arrival(CPUState *cs, X86Trace *t, const X86TraceRun *r,
+                             int delivered)
+{
+    uint64_t pc;
+
+    if (!t->at || t->at->insn.kind == X86_TRACE_HLT || !x86_trace_look(cs, t)) {
+        return;
+    }
+    pc = x86_trace_pc(t);
+    for (int n = 0; n < r->count && pc != t->at->pc; n++) {
+        if (r->stop[n].address == pc) {
+            arrive(cs, t, pc, r->stop[n].vector, delivered);
+            return;
+        }
+    }
+}
+
 static int run_vcpu(CPUState *cs)
 {
     return kvm_vcpu_ioctl(cs, KVM_RUN, 0);
+}
+
+/* Have KVM complete what its last exit was for, and execute nothing. */
+static int run_nothing(CPUState *cs)
+{
+    qatomic_set(&cs->kvm_run->immediate_exit, 1);
+    return run_vcpu(cs);
 }
 
 /*
@@ -406,10 +428,9 @@ static int run_once(CPUState *cs, X86Trace *t, bool *left)
     }
     *left = true;
     if (tell_kvm(cs, t, &r) < 0) {
-        return -EINTR;
+        switch_trace_end(KVM_TRACE_END_REASON_KVM_ERROR);
+        return run_nothing(cs);
     }
-    t->run = r;
-    t->delivered = event;
     ret = run_vcpu(cs);
     t->last_exit = ret == 0 ? cs->kvm_run->exit_reason : KVM_EXIT_INTR;
     if (ret == 0 && t->last_exit == KVM_EXIT_DEBUG &&
@@ -417,6 +438,8 @@ static int run_once(CPUState *cs, X86Trace *t, bool *left)
         t->events = (struct kvm_vcpu_events) {};
         t->since_interrupts++;
         *left = false;
+    } else if (ret == -EINTR) {
+        look_for_arrival(cs, t, &r, event);
     }
     return ret;
 }
@@ -427,17 +450,15 @@ int accel_switch_traced_run(CPUState *cs)
     bool left = false;
     int ret = -EINTR;
 
-    if (!t || !switch_trace_is_on()) {
-        if (t && t->told) {
-            tell_kvm(cs, t, &(X86TraceRun) {});
-            t->at = NULL;
-        }
+    if (!t) {
         return run_vcpu(cs);
     }
     if (switch_debugger_has_points() || cs->singlestep_enabled) {
-        tell_kvm(cs, t, &(X86TraceRun) {});
         switch_trace_end(KVM_TRACE_END_REASON_DEBUGGER);
-        return run_vcpu(cs);
+    }
+    if (!switch_trace_is_on()) {
+        /* It is about to go, and leaves KVM with what a debugger has set. */
+        return run_nothing(cs);
     }
     if (!x86_trace_look(cs, t)) {
         return run_vcpu(cs);
@@ -517,6 +538,10 @@ bool switch_arch_can_trace(Error **errp)
     } else if (x86_kvm_is_pvm()) {
         error_setg(errp, "kvm-pvm gives the debug exceptions of single steps"
                    " to the guest; a trace needs kvm-amd or kvm-intel");
+    } else if (x86_kvm_has_virtual_apic()) {
+        error_setg(errp, "with APIC virtualization KVM lets no interrupt in"
+                   " between steps; load kvm_intel with enable_apicv=0 or"
+                   " kvm_amd with avic=0");
     } else if ((flags & NEEDED_FLAGS) != NEEDED_FLAGS) {
         error_setg(errp, "this KVM can't hold back interrupts while it steps"
                    " (KVM_CAP_SET_GUEST_DEBUG2, KVM_GUESTDBG_BLOCKIRQ)");

@@ -100,9 +100,7 @@ typedef struct X86Trace {
     bool paused;                /* the guest debugs itself */
     bool in_smm;
     int since_interrupts;       /* steps since they were let in */
-    X86TraceRun run;            /* the last one, */
-    int delivered;              /* the event that it was for, or -1, */
-    uint32_t last_exit;         /* and its exit, KVM_EXIT_INTR for a signal */
+    uint32_t last_exit;         /* of the last KVM_RUN; INTR for a signal */
 } X86Trace;
 
 /* Read the vCPU's registers out of KVM.  False: KVM does not give them. */
