@@ -10,6 +10,7 @@ import os
 import time
 from collections import Counter
 
+from lib.debugging import debugged
 from lib.ways import all_ways, alone, finish
 from lib.windows import TICKS, Window
 from vas import paths, tracefile
@@ -202,6 +203,29 @@ def stays_usable(host):
         window.guest.expect_laps(3)
         machine.switch("tcg")
         window.guest.expect_laps(3)
+
+
+def ends(host):
+    """A debugger's breakpoint ends a trace and stops the guest; so does what KVM can't execute, in TCG."""
+    endless = {"file": host.scratch("trace"), "max-instructions": 1000000000}
+    for kind in "break", "hbreak":
+        with debugged("window64", host) as (guest, gdb):
+            place = gdb.value("&function")
+            guest.machine.qmp("kvm-trace-start", endless)
+            gdb(f"{kind} *{place:#x}")
+            for _ in range(3):
+                expect_equal("stop", place, gdb.go())
+            end = guest.machine.wait_event("KVM_TRACE_END", 10)["data"]
+            expect_equal("reason", "debugger", end["reason"])
+    with Payload("told32", "switch,initial=kvm,on-kvm-error=tcg", host=host,
+                 name="trace-kvm-error") as guest:
+        guest.expect_laps(3)
+        guest.machine.qmp("kvm-trace-start", endless)
+        guest.tell("x", 60)
+        expect_equal("reason", "kvm-error",
+                     guest.machine.wait_event("KVM_TRACE_END", 10)["data"]["reason"])
+        expect_equal("accelerator", "tcg", guest.machine.accel())
+        guest.expect_laps(3)
 
 
 def several_vcpus(host, count):

@@ -34,6 +34,8 @@ def all_of_them(deadline):
         traces.handlers_control(host, 20000)
         say("two vCPUs")
         traces.several_vcpus(host, 10000)
+        say("ends")
+        traces.ends(host)
         say("meanwhile")
         traces.stays_usable(host)
         traces.refusals(host)
