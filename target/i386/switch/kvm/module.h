@@ -37,8 +37,8 @@ bool x86_kvm_has_nested_paging(void);
 bool x86_kvm_has_vnmi(void);
 
 /*
- * kvm_intel.enable_apicv, kvm_amd.avic: the processor delivers interrupts of the
- * LAPIC itself, and KVM injects none
+ * kvm_intel.enable_apicv, kvm_amd.avic: the processor delivers interrupts of
+ * the LAPIC itself, and KVM injects none
  */
 bool x86_kvm_has_virtual_apic(void);
 
