@@ -200,7 +200,7 @@ def arguments(argv):
     end = parser.add_mutually_exclusive_group()
     end.add_argument("--for", dest="seconds", type=float, default=10, metavar="SECONDS",
                      help="take samples so long (10)")
-    end.add_argument("--times", type=paths.positive, metavar="N", help="take so many samples")
+    end.add_argument("--times", type=paths.positive, metavar="N", help="stop after N samples, of --batch windows each")
     parser.add_argument("--compare-full", type=float, metavar="SECONDS",
                         help="then have the guest in TCG for so long, and compare the shares")
     parser.add_argument("--most", type=paths.positive, default=20, metavar="N",

@@ -2,25 +2,34 @@
 """./vas trace: the instructions that a guest executes under KVM, or in TCG, as lines of execlog."""
 
 import argparse
-import json
+import contextlib
 import os
 import sys
 import time
 
-from vas import debs, image, kvmprobe, paths, rigtree, tracefile
+from vas import image, kvmprobe, paths, tracefile
 from vas.debian import Guest, disk_arguments
-from vas.host import HostError, LocalHost
-from vas.machine import Machine, MachineError
-from vas.qmp import QMPError
-from vas.rig import RigHost, boot_rig, end_in_order, kind
+from vas.front import Progress, guest_host, reporting, write_json
+from vas.machine import Machine
 from vas.windowguest import BUSY, plugin_file
 
-START = time.monotonic()
+# With these KVM lets no interrupt in between steps (docs/trace.rst).
+VIRTUAL_APIC = ("kvm_intel/parameters/enable_apicv", "kvm_amd/parameters/avic")
 
 
-def say(text):
-    """A line with the time since the start, on standard error"""
-    print(f"trace: {time.monotonic() - START:5.1f} s  {text}", file=sys.stderr, flush=True)
+def probe():
+    """(whether this machine's KVM will do, why not)"""
+    for name in VIRTUAL_APIC:
+        with contextlib.suppress(OSError), open(f"/sys/module/{name}", encoding="utf-8") as file:
+            if file.read().strip() in ("Y", "1"):
+                return False, f"this machine's KVM has {name.replace('/parameters/', '.')}=1"
+    return kvmprobe.probe()
+
+
+def output(name):
+    """The file called @name to write text to; without a name, standard output."""
+    return open(name, "w", encoding="utf-8") if name else os.fdopen(
+        os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
 
 
 def convert(path, out):
@@ -66,7 +75,7 @@ def in_tcg(machine, args):
                    "seconds": seconds}
 
 
-def run(host, args):
+def run(host, args, say):
     """Boot the guest, and trace it; returns what --json writes."""
     in_rig = host.name == "rig"
     with Machine(["-accel", "switch,initial=kvm,plugins=on", "-smp", str(args.smp), "-m", "256", "-nic",
@@ -82,28 +91,13 @@ def run(host, args):
         lines, summary = (in_tcg if args.tcg else in_kvm)(machine, args)
         # It is still well.
         guest.command("true", 60)
-    with open(args.output, "w", encoding="utf-8") if args.output else os.fdopen(
-            os.dup(sys.stdout.fileno()), "w", encoding="utf-8") as out:
+    with output(args.output) as out:
         for line in lines:
             print(line, file=out)
     say(f"{summary['instructions']} instructions in {summary['accel']},"
         f" {summary['seconds'] / max(1, summary['instructions']) * 1e6:.1f} us each,"
         f" {summary['gaps']} gaps")
     return {"host": host.name, **summary}
-
-
-def trace_run(args):
-    usable, why = kvmprobe.probe()
-    disk = str(image.image_path())
-    if usable and not args.rig:
-        say("running on this machine's KVM")
-        with LocalHost() as host:
-            return run(host, args)
-    say(f"running in the rig, on a kvm-{kind().vendor} made by emulation, since " +
-        ("--rig says so" if usable else why))
-    with boot_rig(disks=[disk], deadline=1200) as rig:
-        say(f"the rig is up after {rig.boot_seconds:.0f} s")
-        return run(RigHost(rig), args)
 
 
 def arguments():
@@ -120,7 +114,7 @@ def arguments():
     parser.add_argument("--cpl", type=int, choices=(0, 3), help="the kernel's (0) or programs' (3) only;"
                         " the others count, too (not with --tcg)")
     parser.add_argument("--run", default=BUSY, metavar="COMMAND",
-                        help="what the guest runs meanwhile, in its shell (reads and lists files, for ever)")
+                        help="a command for the guest's shell (a loop that reads and lists files)")
     parser.add_argument("--wait", type=paths.positive, default=300, metavar="S",
                         help="give up after so many seconds (300)")
     parser.add_argument("--smp", type=paths.positive, default=1, metavar="N", help="the guest's CPUs (1)")
@@ -138,24 +132,17 @@ def arguments():
 
 def main():
     args = arguments()
-    end_in_order()
-    try:
+    say = Progress("trace")
+    with reporting("trace", tracefile.TraceError, OSError):
         if args.file:
-            with (open(args.output, "w", encoding="utf-8") if args.output
-                  else os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")) as out:
+            with output(args.output) as out:
                 convert(args.file, out)
             return
         paths.clear(args.output, args.raw, args.json)
-        result = trace_run(args)
-    except (tracefile.TraceError, OSError, image.ImageError, debs.DebError, HostError, MachineError,
-            QMPError, rigtree.RigError) as error:
-        sys.exit(f"vas trace: {error}")
-    except KeyboardInterrupt:
-        sys.exit("vas trace: interrupted")
-    if args.json:
-        with open(args.json, "w", encoding="utf-8") as out:
-            json.dump(result, out, indent=2)
-            out.write("\n")
+        disk = str(image.image_path())
+        with guest_host(say, args.rig, probe=kvmprobe.probe if args.tcg else probe, disks=[disk]) as host:
+            result = run(host, args, say)
+    write_json(args.json, result)
 
 
 if __name__ == "__main__":

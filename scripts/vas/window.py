@@ -94,11 +94,12 @@ def arguments(argv):
                        help="a system call, of that number or any")
     where.add_argument("--vector", type=int, metavar="NUMBER", help="an interrupt or exception")
     parser.add_argument("--after", type=float, metavar="S",
-                        help="not before the guest has run so many seconds; alone, it is the place")
+                        help="let the guest run for S seconds first; without --at, --syscall or --vector the"
+                        " window opens then")
     end = parser.add_mutually_exclusive_group()
     end.add_argument("--insns", type=paths.positive, default=1000, metavar="N",
                      help="each window is N instructions (1000)")
-    end.add_argument("--ms", type=float, metavar="N", help="each window is N milliseconds")
+    end.add_argument("--ms", type=float, metavar="N", help="each window is N milliseconds of the guest's clock")
     end.add_argument("--return", dest="to_return", action="store_true",
                      help="each window ends when the function returns (with --at)")
     end.add_argument("--until", metavar="SYMBOL|ADDRESS", help="each window ends there")

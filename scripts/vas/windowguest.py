@@ -47,7 +47,7 @@ def plugin_option(text):
 def add_arguments(parser):
     """Options of the guest, for both commands."""
     parser.add_argument("--run", metavar="COMMAND",
-                        help="what the guest runs meanwhile, in its shell (reads and lists files, for ever)")
+                        help="a command for the guest's shell (a loop that reads and lists files)")
     parser.add_argument("--smp", type=paths.positive, default=1, metavar="N", help="the guest's CPUs (1)")
     parser.add_argument("--symbols", metavar="FILE",
                         help="names of your own guest's addresses: a System.map, or what nm prints")
