@@ -64,6 +64,9 @@ void switch_hold_stopped_vcpus(void)
 {
     CPUState *cpu;
 
+    if (switch_omits(SWITCH_FIXUP_DEBUGGER)) {
+        return;
+    }
     CPU_FOREACH(cpu) {
         if (cpu->stopped && holds[cpu->cpu_index] & NOT_RUN &&
             runstate_is_running()) {

@@ -17,5 +17,6 @@ def local(function, *arguments):
 main({
     "running": local(debugging.running, "break", ["tcg"] * 3),
     "locked": local(debugging.locked),
+    "locked-control": local(debugging.locked_control),
     "refusals": local(debugging.refusals),
 })
