@@ -27,7 +27,7 @@ def plugin(name):
     raise Failure(f"there is no plugin {name}: it was not built")
 
 
-# QEMU's own plugins, each with its arguments and what it must print.  lockstep needs a second QEMU.
+# QEMU's own plugins, each with its arguments and what it must print.  lockstep() has another.
 STOCK = {
     "howvec": (["inline=on"], r"Instruction Classes|Class:"),
     "hotblocks": (["inline=on"], r"(?m)^0x[0-9a-f]+, \d+, \d+, \d+"),
@@ -70,6 +70,39 @@ def stock(name, count):
         machine.switch("tcg")
         guest.expect_laps(3, 120)
         print(f"{name}: {text[:300]}")
+
+
+def listens(path):
+    """Whether somebody waits for connections at the unix socket @path."""
+    with open("/proc/net/unix", encoding="utf-8") as file:
+        return any(line.split()[3] == "00010000" for line in file if line.rstrip().endswith(path))
+
+
+def lockstep(count):
+    """QEMU's plugin lockstep, in two QEMUs: it finds that they execute different code, and comes and goes."""
+    with tempfile.TemporaryDirectory() as folder, \
+            Payload("compute64", SWITCH + ALLOWED, name="plugins-lockstep1") as one, \
+            Payload("soak64", SWITCH + ALLOWED, name="plugins-lockstep2") as two:
+        path, output = os.path.join(folder, "socket"), os.path.join(folder, "output")
+        for _ in range(count):
+            add = {"id": "p", "file": plugin("lockstep"), "arguments": [f"sockpath={path}"]}
+            # The first waits for the second.
+            number = one.machine.qmp_client.send("plugin-add", add | {"output": output})
+            wait_until(lambda: listens(path), "lockstep does not listen")
+            two.machine.qmp("plugin-add", add)
+            one.machine.qmp_client.answer(number, "plugin-add", 30)
+            for guest in (one, two):
+                guest.machine.switch("tcg")
+            for guest in (one, two):
+                guest.expect_laps(3)
+                guest.machine.qmp("plugin-del", {"id": "p"})
+            with open(output, encoding="utf-8") as file:
+                text = file.read()
+            if "we have diverged" not in text:
+                raise Failure(f"lockstep has printed: {text[:500]!r}")
+            for guest in (one, two):
+                guest.machine.switch("kvm")
+                guest.expect_laps(3)
 
 
 def executed(text):

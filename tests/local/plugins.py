@@ -15,6 +15,7 @@ def local(function, *arguments):
 
 
 main({f"stock-{name}": local(plugins.stock, name, plugins.COUNT) for name in plugins.STOCK} | {
+    "lockstep": local(plugins.lockstep, plugins.COUNT),
     "in-windows": local(plugins.in_windows),
     "counted": local(plugins.counted),
     "refusals": local(plugins.refusals),
