@@ -9,7 +9,7 @@ import argparse
 import os
 import time
 
-from lib import debugging, hostile, windows
+from lib import debugging, hostile, traces, windows
 from lib.faults import faults
 from lib.rigtest import a_host, say, seconds
 from lib.screen import screen
@@ -94,7 +94,8 @@ OTHERS = {
     "hostile-debugger": hostile.debugger,
     "hostile-feature-control": hostile.feature_control,
 }
-WINDOWS = {"windows": windows.all_of_them, "debugging": debugging.all_of_them}
+WINDOWS = {"windows": windows.all_of_them, "debugging": debugging.all_of_them,
+           "traces": lambda host: traces.all_of_them(host, ["modes32", "modes64"])}
 STEPS = WAYS | OTHERS | WINDOWS
 GROUPS = {"ways": WAYS, "others": OTHERS, "windows": WINDOWS}
 

@@ -11,15 +11,22 @@ import time
 from collections import Counter
 
 from lib.debugging import debugged
+from lib.rigtest import say
 from lib.ways import all_ways, alone, finish
 from lib.windows import TICKS, Window
 from vas import paths, tracefile
 from vas.machine import Machine
-from vas.testing import Failure, Payload, expect_equal, expect_error, left_out, payload_arguments
+from vas.testing import LONG, Failure, Payload, expect_equal, expect_error, left_out, payload_arguments
 
 EXECLOG = os.path.join(paths.QEMU, "contrib/plugins/libexeclog.so")
 # Gaps that a comparison can fill: one instruction of TCG's.
 FILLED = "mov-ss"
+
+
+# Real, virtual-8086, 32- and 16-bit protected and long mode, task switches, SYSCALL, exceptions.  They begin
+# by copying themselves, which is most of the first 30,000 steps of some.
+COMPARED = {"modes16": 10000, "modes32": 60000, "modes64": 60000, "fpu64": 50000, "paging32": 50000,
+            "control64": 60000}
 
 
 def trace(machine, count, cont=False, timeout=120, **options):
@@ -98,11 +105,13 @@ def compared(name, host, count, **options):
     nothing wrong, with the same digest.
     """
     way = all_ways()[name].on(host)
+    # As many laps in each rig, so that it does not end before.
+    laps = all_ways()[name].laps
     accel = "switch,initial=kvm,plugins=on"
-    with way.payload(accel, way.laps, host, start=False) as guest:
+    with way.payload(accel, laps, host, start=False) as guest:
         expected = execlog(guest.machine, 2 * count)
         digest = finish(way, guest)
-    with way.payload(accel, way.laps, host, start=False) as guest:
+    with way.payload(accel, laps, host, start=False) as guest:
         data, end = trace(guest.machine, count, cont=True, **options)
         expect_equal("digest", digest, finish(way, guest))
     number, kinds = compare(data, expected)
@@ -266,3 +275,26 @@ def refusals(host=None):
         window.guest.expect_laps(3)
     with Machine(payload_arguments("soak64", "tcg", host=host), host=host, name="trace") as machine:
         expect_error("without -accel switch", machine.qmp, "kvm-trace-start", {"file": "trace"})
+
+
+def all_of_them(host, names=tuple(COMPARED)):
+    """In a rig; @names: of COMPARED."""
+    times = 10 if LONG else 1
+    for name in names:
+        say(name)
+        compared(name, host, COMPARED[name] * times)
+    say("the guest's own breakpoints and steps")
+    verdict("debug32", host, 40000 * times)
+    say("interrupts held back by the guest")
+    verdict("events64", host, 20000 * times, **{"interrupts-every": 1})
+    say("events")
+    events(host, 20000)
+    flags_control(host, 20000)
+    handlers_control(host, 20000)
+    say("two vCPUs")
+    several_vcpus(host, 10000)
+    say("ends")
+    ends(host)
+    say("meanwhile")
+    stays_usable(host)
+    refusals(host)

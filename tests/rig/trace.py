@@ -8,37 +8,13 @@ import os
 import tempfile
 
 from lib import traces
-from lib.rigtest import a_host, say, seconds
+from lib.rigtest import a_host, seconds
 from vas import tracefile
-from vas.testing import LONG, expect_equal, run_command, run_test
-
-# Real, virtual-8086, 32- and 16-bit protected and long mode, task switches, SYSCALL, exceptions.  They begin
-# by copying themselves, which is most of the first 30,000 steps of some.
-COMPARED = {"modes16": 10000, "modes32": 60000, "modes64": 60000, "fpu64": 50000, "paging32": 50000,
-            "control64": 60000}
-
+from vas.testing import expect_equal, run_command, run_test
 
 def all_of_them(deadline):
-    times = 10 if LONG else 1
     with a_host(False, deadline) as host:
-        for name, count in COMPARED.items():
-            say(name)
-            traces.compared(name, host, count * times)
-        say("the guest's own breakpoints and steps")
-        traces.verdict("debug32", host, 40000 * times)
-        say("interrupts held back by the guest")
-        traces.verdict("events64", host, 20000 * times, **{"interrupts-every": 1})
-        say("events")
-        traces.events(host, 20000)
-        traces.flags_control(host, 20000)
-        traces.handlers_control(host, 20000)
-        say("two vCPUs")
-        traces.several_vcpus(host, 10000)
-        say("ends")
-        traces.ends(host)
-        say("meanwhile")
-        traces.stays_usable(host)
-        traces.refusals(host)
+        traces.all_of_them(host)
 
 
 def command(deadline):
