@@ -94,7 +94,6 @@ static int tell_kvm(CPUState *cs, X86Trace *t, const X86TraceRun *r)
         dbg.arch.debugreg[n] = r->stop[n].address;
         dbg.arch.debugreg[7] |= DR7_GLOBAL(n);
     }
-    t->told = r->control;
     t->single_steps = r->control & KVM_GUESTDBG_SINGLESTEP;
     return kvm_vcpu_ioctl(cs, KVM_SET_GUEST_DEBUG, &dbg);
 }
@@ -249,6 +248,15 @@ static bool is_fetch(const X86Trace *t, const X86TraceCode *c, int vector)
 }
 
 /*
+ * KVM may have an instruction's exception to deliver when a signal ends
+ * KVM_RUN: the instruction has begun.
+ */
+static bool is_exception(int vector)
+{
+    return vector < X86_TRACE_VECTORS && vector != EXCP02_NMI;
+}
+
+/*
  * The vCPU has come to @pc: by a step (@vector -2), to where its instruction
  * leads (-1) or to the handler of @vector.  @delivered: the vector that KVM had
  * for it before, or -1.
@@ -264,13 +272,12 @@ static void arrive(CPUState *cs, X86Trace *t, uint64_t pc, int vector,
         go_on(cs, t, pc, true);
     } else if (vector >= 0) {
         go_on(cs, t, pc, true);
-        if (delivered < 0) {
-            if (!is_fetch(t, c, vector)) {
-                record(t, c, wanted);
-            }
-            if (!switch_omits(SWITCH_FIXUP_TRACE_FLAGS)) {
-                x86_trace_clear_pushed_tf(cs, t, vector);
-            }
+        if ((delivered < 0 || is_exception(delivered)) &&
+            !is_fetch(t, c, vector)) {
+            record(t, c, wanted);
+        }
+        if (delivered < 0 && !switch_omits(SWITCH_FIXUP_TRACE_FLAGS)) {
+            x86_trace_clear_pushed_tf(cs, t, vector);
         }
         if (is_wanted(t)) {
             switch_trace_event(&t->buffer, vector);
@@ -389,11 +396,23 @@ static int run_vcpu(CPUState *cs)
     return kvm_vcpu_ioctl(cs, KVM_RUN, 0);
 }
 
-/* Have KVM complete what its last exit was for, and execute nothing. */
+/*
+ * Have KVM complete what its last exit was for, and execute nothing.  If that
+ * ends a step of the trace's, nobody else is to see it.
+ */
 static int run_nothing(CPUState *cs)
 {
+    const struct kvm_debug_exit_arch *arch = &cs->kvm_run->debug.arch;
+    int ret;
+
     qatomic_set(&cs->kvm_run->immediate_exit, 1);
-    return run_vcpu(cs);
+    ret = run_vcpu(cs);
+    if (ret == 0 && cs->kvm_run->exit_reason == KVM_EXIT_DEBUG &&
+        arch->exception == EXCP01_DB && arch->dr6 & DR6_BS &&
+        !cs->singlestep_enabled) {
+        return -EINTR;
+    }
+    return ret;
 }
 
 /*

@@ -95,8 +95,7 @@ typedef struct X86Trace {
     uint64_t awaited;
     int64_t awaited_since;      /* get_clock() */
     bool begun;
-    uint32_t told;              /* KVM's control flags, as it was told last */
-    bool single_steps;          /* one of these */
+    bool single_steps;          /* KVM was told so last */
     bool paused;                /* the guest debugs itself */
     bool in_smm;
     int since_interrupts;       /* steps since they were let in */
