@@ -69,9 +69,7 @@ class Symbols:
 class KernelSymbols(Symbols):
     """Of a Linux i386 kernel, asked in its shell: there is no other copy of what it has loaded where."""
 
-    # A terminal's line has 4095 characters.
-    AT_ONCE = 300
-    # So many addresses get names: each batch costs the guest a pass over all its functions.
+    # So many addresses get names at once: a terminal's line has 4095 characters.
     MOST = 300
     LIST = "/tmp/vas-functions"
 
@@ -96,9 +94,8 @@ class KernelSymbols(Symbols):
         wanted = [address for address in addresses if KERNEL <= address < FIXED and
                   address not in self._asked][:self.MOST]
         self._asked.update(wanted)
-        wanted.sort()
-        for first in range(0, len(wanted), self.AT_ONCE):
-            self._ask(wanted[first:first + self.AT_ONCE])
+        if wanted:
+            self._ask(sorted(wanted))
 
     def _ask(self, addresses):
         if not self._listed:

@@ -7,11 +7,9 @@ import os
 import sys
 import time
 
-from vas import image, kvmprobe, paths, tracefile
-from vas.debian import Guest, disk_arguments
-from vas.front import Progress, guest_host, reporting, write_json
-from vas.machine import Machine
-from vas.windowguest import BUSY, plugin_file
+from vas import kvmprobe, paths, tracefile
+from vas.front import Progress, reporting, write_json
+from vas.windowguest import BUSY, plugin_file, subject
 
 # With these KVM lets no interrupt in between steps (docs/trace.rst).
 VIRTUAL_APIC = ("kvm_intel/parameters/enable_apicv", "kvm_amd/parameters/avic")
@@ -75,29 +73,21 @@ def in_tcg(machine, args):
                    "seconds": seconds}
 
 
-def run(host, args, say):
+def run(args, say):
     """Boot the guest, and trace it; returns what --json writes."""
-    in_rig = host.name == "rig"
-    with Machine(["-accel", "switch,initial=kvm,plugins=on", "-smp", str(args.smp), "-m", "256", "-nic",
-                  "none", *disk_arguments(host)],
-                 binary="i386", host=host, name="trace", deadline=900) as machine:
-        guest = Guest(machine, pace=4 if in_rig else 1)
-        guest.skip_menu()
-        say("booting Debian i386 under KVM" + (" (about 40 seconds in the rig)" if in_rig else ""))
-        guest.wait_phase("login", 120)
-        guest.login()
-        guest.command(f"({args.run}) & echo", 30)
-        say(f"the guest runs: {args.run}")
-        lines, summary = (in_tcg if args.tcg else in_kvm)(machine, args)
+    with subject(args, "trace", say, probe=kvmprobe.probe if args.tcg else probe) as guest:
+        guest.start(args.run, say)
+        lines, summary = (in_tcg if args.tcg else in_kvm)(guest.machine, args)
         # It is still well.
-        guest.command("true", 60)
+        guest.guest.command("true", 60)
+        host = guest.machine.host.name
     with output(args.output) as out:
         for line in lines:
             print(line, file=out)
     say(f"{summary['instructions']} instructions in {summary['accel']},"
         f" {summary['seconds'] / max(1, summary['instructions']) * 1e6:.1f} us each,"
         f" {summary['gaps']} gaps")
-    return {"host": host.name, **summary}
+    return {"host": host, **summary}
 
 
 def arguments():
@@ -124,6 +114,7 @@ def arguments():
                         help="write KVM's trace there, too, as it is (docs/trace.rst)")
     parser.add_argument("--json", metavar="FILE", type=paths.output_file, help="write the figures there")
     parser.add_argument("--rig", action="store_true", help="in the rig, even if this machine's KVM would do")
+    parser.set_defaults(own=None)
     args = parser.parse_args()
     if args.tcg and (args.cpl is not None or args.raw):
         parser.error("--cpl and --raw are for a trace of KVM")
@@ -139,9 +130,7 @@ def main():
                 convert(args.file, out)
             return
         paths.clear(args.output, args.raw, args.json)
-        disk = str(image.image_path())
-        with guest_host(say, args.rig, probe=kvmprobe.probe if args.tcg else probe, disks=[disk]) as host:
-            result = run(host, args, say)
+        result = run(args, say)
     write_json(args.json, result)
 
 

@@ -101,10 +101,13 @@ class Subject:
 
 
 @contextlib.contextmanager
-def subject(args, name, say, breakpoints=True):
-    """A Subject that is ready for start(). @breakpoints: whether it must stop at some."""
+def subject(args, name, say, breakpoints=True, probe=kvmprobe.probe):
+    """
+    A Subject that is ready for start(). @breakpoints: whether the user's own must stop at some. @probe:
+    of the Debian guest, whether this machine's KVM will do.
+    """
     if args.own is None:
-        with guest_host(say, args.rig, kvmprobe.probe, [str(image.image_path())], DEADLINE) as host:
+        with guest_host(say, args.rig, probe, [str(image.image_path())], DEADLINE) as host:
             in_rig = host.name == "rig"
             with Machine(["-accel", ACCEL, "-smp", str(args.smp), "-m", "256", "-nic", "none",
                           *disk_arguments(host)],
