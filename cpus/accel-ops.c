@@ -70,6 +70,9 @@ static void switch_synchronize_post_init(CPUState *cpu)
         switch_arch_put_kvm(cpu);
         switch_arch_loaded_kvm(cpu);
     }
+    if (!CPU_NEXT(cpu)) {
+        switch_load_end();
+    }
 }
 
 static void switch_synchronize_state(CPUState *cpu)

@@ -1,10 +1,11 @@
 /*
  * The accelerator switch and migration: which accelerator a stream or snapshot
- * was made under, and no switch while one is made
+ * was saved under, and no switch while that is done
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 #include "qemu/osdep.h"
+#include "qapi/error.h"
 #include "qemu/error-report.h"
 #include "migration/misc.h"
 #include "migration/vmstate.h"
@@ -12,14 +13,14 @@
 
 /*
  * The form of a vCPU's state depends on the accelerator (x87 order, MSRs,
- * kvm-clock): a stream names the accelerator that it was made under, and is
- * loaded only under the same one.
+ * kvm-clock): a stream names the accelerator that it was saved under.
  */
 static int switch_pre_save(void *opaque)
 {
     SwitchState *s = opaque;
 
     s->saved_active = s->active;
+    s->saved_inverse = ~s->active;
     if (s->active == SWITCHABLE_ACCEL_TCG) {
         switch_arch_pre_save_tcg();
     }
@@ -29,37 +30,40 @@ static int switch_pre_save(void *opaque)
 static int switch_post_load(void *opaque, int version_id)
 {
     SwitchState *s = opaque;
-    const char *saved;
+    Error *err = NULL;
 
-    if (s->saved_active == s->active) {
-        if (s->active == SWITCHABLE_ACCEL_KVM) {
-            return switch_arch_post_load_kvm();
-        }
-        switch_arch_post_load_tcg();
-        return 0;
+    if (version_id > 1 && s->saved_inverse != ~s->saved_active) {
+        error_report("the stream is damaged where it says under which"
+                     " accelerator the guest was saved");
+        return -EINVAL;
     }
     if (s->saved_active >= SWITCHABLE_ACCEL__MAX) {
         error_report("the guest was saved under an accelerator that this QEMU"
                      " does not know");
         return -EINVAL;
     }
-    saved = SwitchableAccel_str(s->saved_active);
-    error_report("the guest was saved under %s and can't be loaded under %s:"
-                 " start QEMU with -accel switch,initial=%s, or run"
-                 " 'switch_accel %s' before loadvm", saved,
-                 SwitchableAccel_str(s->active), saved, saved);
-    return -EINVAL;
+    if (!switch_load_begin(s->saved_active, &err)) {
+        error_reportf_err(err, "the guest was saved under %s: ",
+                          SwitchableAccel_str(s->saved_active));
+        return -EINVAL;
+    }
+    if (s->active == SWITCHABLE_ACCEL_KVM) {
+        return switch_arch_post_load_kvm();
+    }
+    switch_arch_post_load_tcg();
+    return 0;
 }
 
 static const VMStateDescription vmstate_switch = {
     .name = "accel-switch",
-    .version_id = 1,
+    .version_id = 2,
     .minimum_version_id = 1,
     .priority = MIG_PRI_MAX,
     .pre_save = switch_pre_save,
     .post_load = switch_post_load,
     .fields = (const VMStateField[]) {
         VMSTATE_UINT32(saved_active, SwitchState),
+        VMSTATE_UINT32_V(saved_inverse, SwitchState, 2),
         VMSTATE_END_OF_LIST()
     }
 };

@@ -185,6 +185,7 @@ static int switch_init_machine(MachineState *ms)
     switch_init_hrtimers();
     switch_init_blockers();
     switch_init_migration();
+    switch_init_load();
     switch_init_devices();
     switch_init_holds(ms);
     switch_init_triggers();

@@ -57,6 +57,9 @@ AccelSwitchInfo *switch_new_info(SwitchableAccel to);
 SwitchResult switch_move(SwitchableAccel to, AccelSwitchPhases *phases,
                          Error **errp);
 
+/* load.c: once, at init */
+void switch_init_load(void);
+
 /* ioctl.c */
 
 /* Once, at init */

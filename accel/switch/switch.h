@@ -50,6 +50,7 @@ struct SwitchState {
     uint64_t switches;
     AccelSwitchInfo *last;      /* NULL before the first switch */
     uint32_t saved_active;      /* in a migration stream or snapshot */
+    uint32_t saved_inverse;     /* its bits inverted, as a check */
 };
 
 /* The one instance, NULL without -accel switch. */
@@ -145,6 +146,28 @@ int switch_debugger_registers(void);
 
 /* cpus/vcpu-thread.c: one thread a vCPU, for its whole life */
 void switch_start_vcpu_thread(CPUState *cpu);
+
+/**
+ * switch_load_begin: the guest is about to be replaced by one that was saved
+ * under @saved
+ *
+ * Switches to @saved, if need be.  Before any section is loaded whose form
+ * depends on the accelerator.  Main thread, BQL held, guest stopped.  On
+ * failure the guest, which the load may have reset, is where it was; sets
+ * @errp.
+ */
+bool switch_load_begin(SwitchableAccel saved, Error **errp);
+
+/**
+ * switch_load_end: the load is over, or has failed
+ *
+ * Switches the guest to where the one was that it replaces.  If that is
+ * refused, it stays under the accelerator that it was saved under, with a
+ * warning and an event; if only for the moment, the switch is made soon after
+ * the guest's start.  Main thread, BQL held, guest stopped, vCPUs' state in the
+ * accelerator.
+ */
+void switch_load_end(void);
 
 /* migration/accel-switch.c: the stream's section, and its blocker.  At init. */
 void switch_init_migration(void);

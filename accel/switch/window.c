@@ -261,6 +261,11 @@ void switch_window_port(CPUState *cpu, uint8_t number)
     }
 }
 
+bool switch_window_is_open(void)
+{
+    return window.open;
+}
+
 bool switch_window_vcpu_exit(CPUState *cpu, int result)
 {
     WindowVCPU *vcpu;

@@ -44,6 +44,9 @@ bool switch_window_check(const AccelWindow *spec, bool by_trigger,
 void switch_window_begin(const SwitchWindow *window);
 void switch_window_close(int64_t stopped);
 
+/* Is one open?  BQL held. */
+bool switch_window_is_open(void);
+
 /*
  * A vCPU's thread, BQL held, @result is an EXCP_ code: after it has left TCG.
  * True if the vCPU has reached the window's end: it stops then until the switch

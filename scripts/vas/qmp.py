@@ -7,6 +7,8 @@ event of a given name, with a timeout on each, from any thread.  That is a page 
 """
 
 import json
+import os
+import socket
 import threading
 import time
 
@@ -75,8 +77,11 @@ class QMPClient:
                 self._answers[message["id"]] = message
             self._changed.notify_all()
 
-    def send(self, command, arguments):
-        """Send @command without waiting; returns a number for answer()."""
+    def send(self, command, arguments, descriptors=()):
+        """
+        Send @command without waiting, with file descriptors if it takes them; returns a number for
+        answer().
+        """
         with self._changed:
             self._count += 1
             number = self._count
@@ -87,7 +92,10 @@ class QMPClient:
             self._log.write(b"> " + data)
             self._log.flush()
             try:
-                self._socket.sendall(data)
+                if descriptors:
+                    socket.send_fds(self._socket, [data], descriptors)
+                else:
+                    self._socket.sendall(data)
             except OSError as error:
                 raise QMPLost(f"{command} could not be sent: {error}") from error
         return number
@@ -103,6 +111,13 @@ class QMPClient:
         if "error" in message:
             raise QMPError(command, message["error"])
         return message["return"]
+
+    def pass_descriptor(self, descriptor, name, timeout=30):
+        """Give QEMU the file @descriptor, as @name, and close it here.  On this machine only."""
+        try:
+            self.answer(self.send("getfd", {"fdname": name}, [descriptor]), "getfd", timeout)
+        finally:
+            os.close(descriptor)
 
     def execute(self, command, arguments, timeout):
         """Send @command and return its answer."""

@@ -30,7 +30,7 @@ GAPS = {
     5: "lost",
     6: "smi",
 }
-REASONS = ("command", "max-instructions", "file", "debugger", "shutdown", "kvm-error")
+REASONS = ("command", "max-instructions", "file", "debugger", "shutdown", "kvm-error", "load")
 EXCEPTIONS = {0: "#DE", 1: "#DB", 2: "NMI", 3: "#BP", 4: "#OF", 5: "#BR", 6: "#UD", 7: "#NM", 8: "#DF",
               10: "#TS", 11: "#NP", 12: "#SS", 13: "#GP", 14: "#PF", 16: "#MF", 17: "#AC", 18: "#MC",
               19: "#XM"}

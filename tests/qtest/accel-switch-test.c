@@ -193,7 +193,7 @@ static const struct {
     { "query-kvm-trace", "ret-type",
       "{running:bool file?:str instructions:int stepped:int gaps:int}" },
     { "KVM_TRACE_END", "arg-type",
-      "{reason:(command|max-instructions|file|debugger|shutdown|kvm-error) file:str"
+      "{reason:(command|max-instructions|file|debugger|shutdown|kvm-error|load) file:str"
       " instructions:int gaps:int error?:str}" },
 };
 

@@ -308,6 +308,12 @@ void switch_arch_loaded_kvm(CPUState *cs)
     x86_kvm_tsc_attr(cs, KVM_SET_DEVICE_ATTR, &offset);
 }
 
+/* Compared so that the TSC may wrap around. */
+static uint64_t not_below(uint64_t tsc, uint64_t least)
+{
+    return (int64_t)(tsc - least) < 0 ? least : tsc;
+}
+
 /* Set between a load into TCG and the first use of what was loaded. */
 static bool tsc_loaded;
 
@@ -332,11 +338,17 @@ void x86_kvm_use_loaded_tsc(void)
 
 void switch_arch_pre_save_tcg(void)
 {
+    X86HostTSC host;
     CPUState *cs;
 
     x86_kvm_use_loaded_tsc();
+    /* One reading for all, or their TSCs would be apart after the load. */
+    host = x86_host_tsc(tsc_khz);
     CPU_FOREACH(cs) {
-        cpu_env(cs)->tsc = x86_switch_get_tsc(cpu_env(cs));
+        const X86SwitchCPU *sc = x86_switch_cpu(cs);
+
+        cpu_env(cs)->tsc = not_below(x86_kvm_tsc_base_at(sc, &host) +
+                                     sc->tsc_offset, sc->tsc_least);
     }
 }
 
@@ -389,8 +401,7 @@ uint64_t x86_switch_get_tsc(CPUX86State *env)
     load_fence();
     tsc = x86_kvm_tsc_base(sc) + sc->tsc_offset;
     load_fence();
-    /* Compared so that the TSC may wrap around. */
-    return (int64_t)(tsc - sc->tsc_least) < 0 ? sc->tsc_least : tsc;
+    return not_below(tsc, sc->tsc_least);
 }
 
 void x86_kvm_wrmsr_in_tcg(CPUX86State *env, uint32_t msr, uint64_t value)

@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""
+Streams and snapshots: saved under one accelerator, loaded under either, on this machine or (host) in a
+rig.
+"""
+
+import contextlib
+import os
+import random
+import socket
+import tempfile
+import time
+
+from lib.rigtest import say
+from lib.ways import SEED, all_ways, alone, expect_digest, finish
+from vas.machine import MachineError, QMPError
+from vas.testing import ERROR_LINE, LONG, Failure, Payload, expect_equal, make_qcow2, wait_until
+
+ACCELS = ("kvm", "tcg")
+PAIRS = [(saved, loaded) for saved in ACCELS for loaded in ACCELS]
+# Not every KVM keeps an offset of the TSC (a paravirtual one has the host's): a guest that was saved in
+# TCG can't be switched to it, and stays.
+NO_OFFSET = "tsc_offset is 0x0"
+
+# One for each part of a vCPU's state, and two vCPUs; --long has all but those below
+SHORT = ("modes16", "modes64", "control64", "debug32", "events64", "fpu64", "xsave64", "smp64")
+# A load into KVM has the LAPIC's timer begin its count anew, as in plain QEMU; QEMU's device edu has no
+# state in a stream.
+LEFT_OUT = ("timer64", "x2apic64", "msi64")
+
+
+def status(machine):
+    return machine.qmp("query-migrate").get("status")
+
+
+def wait_completed(machine, seconds=120):
+    """Wait until a migration has completed, whichever side of it @machine is."""
+    wait_until(lambda: status(machine) in ("completed", "failed"), "the migration does not end", seconds)
+    expect_equal("migration", "completed", status(machine))
+
+
+def set_capabilities(machine, *names):
+    machine.qmp("migrate-set-capabilities",
+                capabilities=[{"capability": name, "state": True} for name in names])
+
+
+def expect_loaded(machine, saved, loaded, said=None, event=True):
+    """
+    The guest, saved under @saved, was loaded into a QEMU that was in @loaded.  Returns where it is now:
+    there, or in TCG if this machine's KVM can't take it, as QEMU has @said, and also by an @event if
+    somebody listened.
+    """
+    now = machine.accel()
+    if now != loaded:
+        said = machine.output() if said is None else said
+        if (saved, loaded) != ("tcg", "kvm") or machine.host.name == "rig" or NO_OFFSET not in said:
+            raise Failure(f"saved in {saved}, loaded in {loaded}, the guest is in {now}: {said}")
+        if event:
+            machine.wait_event("ACCEL_SWITCHED", 10, lambda data: data["to"] == now)
+    expect_equal("events", [], machine.events("ACCEL_SWITCHED"))
+    return now
+
+
+class Kind:
+    """A way for a guest from one QEMU to another: over @uri, with migration @capabilities."""
+
+    def __init__(self, uri, capabilities=()):
+        self.uri, self.capabilities = uri, capabilities
+
+    def send(self, source, uri):
+        """Have the guest go; returns when it has gone."""
+        source.machine.qmp("migrate", uri=uri)
+        wait_completed(source.machine)
+
+    def receive(self, copy, uri):
+        copy.machine.qmp("migrate-incoming", uri=uri)
+
+
+class FileKind(Kind):
+    """The stream is there before it is loaded."""
+
+
+class BackgroundKind(FileKind):
+    """The guest runs on where it is saved."""
+
+    def send(self, source, uri):
+        super().send(source, uri)
+        source.expect_laps(3)
+
+
+class PostcopyKind(Kind):
+    def send(self, source, uri):
+        source.machine.qmp("migrate-set-parameters", {"max-bandwidth": 1 << 20})
+        source.machine.qmp("migrate", uri=uri)
+        wait_until(lambda: status(source.machine) == "active", "the migration does not begin")
+        source.machine.qmp("migrate-start-postcopy")
+        source.machine.qmp("migrate-set-parameters", {"max-bandwidth": 1 << 30})
+        wait_completed(source.machine)
+        if not source.machine.qmp("query-migrate")["ram"]["postcopy-bytes"]:
+            raise Failure("the migration was over before its second phase")
+
+
+class DescriptorKind(Kind):
+    """Both have one end of a pair of sockets."""
+
+    def __init__(self):
+        super().__init__("fd:stream")
+        self._ends = None
+
+    def _pass(self, guest):
+        guest.machine.qmp_client.pass_descriptor(self._ends.pop(), "stream")
+
+    def send(self, source, uri):
+        self._pass(source)
+        super().send(source, uri)
+
+    def receive(self, copy, uri):
+        self._ends = [end.detach() for end in socket.socketpair()]
+        self._pass(copy)
+        super().receive(copy, uri)
+
+
+KINDS = {
+    "file": FileKind("file:{path}"),
+    "exec": FileKind("exec:{command} {path}"),
+    "mapped-ram": FileKind("file:{path}", ["mapped-ram"]),
+    "background-snapshot": BackgroundKind("file:{path}", ["background-snapshot"]),
+    "precopy": Kind("unix:{path}"),
+    "multifd": Kind("unix:{path}", ["multifd"]),
+    "postcopy": PostcopyKind("unix:{path}", ["postcopy-ram"]),
+    "fd": DescriptorKind(),
+}
+
+
+def move(kind, source, copy):
+    """Let the @source's guest come into @copy, which was started with -incoming defer."""
+    uri = kind.uri.replace("{path}", source.machine.host.scratch("stream"))
+    ends = ((source, uri.replace("{command}", "cat >"), kind.send),
+            (copy, uri.replace("{command}", "cat"), kind.receive))
+    for guest, _, _ in ends:
+        names = [name for name in kind.capabilities
+                 if guest is source or name != "background-snapshot"]
+        if names:
+            set_capabilities(guest.machine, *names)
+    for guest, where, go in ends if isinstance(kind, FileKind) else reversed(ends):
+        go(guest, where)
+    wait_completed(copy.machine)
+
+
+def go_on(guest):
+    """The guest that was loaded runs, and can be switched as before."""
+    machine = guest.machine
+    machine.cont()
+    guest.expect_laps(3)
+    for _ in range(2):
+        try:
+            machine.switch("tcg" if machine.accel() == "kvm" else "kvm")
+        except QMPError as error:
+            if machine.host.name == "rig" or NO_OFFSET not in str(error):
+                raise
+        guest.expect_laps(3)
+
+
+@contextlib.contextmanager
+def guest_in(accel, host, start=True, more=(), laps=None):
+    with Payload("soak64", f"switch,initial={accel}", laps, host=host, start=start, name="streams",
+                 arguments=["-smp", "2", *more]) as guest:
+        yield guest
+
+
+def by_kind(name, host=None):
+    """A guest that is saved under either accelerator is loaded under either, by streams of kind @name."""
+    for saved, loaded in PAIRS:
+        # Whatever a switch leaves behind goes along.
+        with guest_in("kvm" if saved == "tcg" else "tcg", host) as source, \
+                guest_in(loaded, host, start=False, more=["-incoming", "defer"]) as copy:
+            source.expect_laps(3)
+            source.machine.switch(saved)
+            source.expect_laps(3)
+            move(KINDS[name], source, copy)
+            now = expect_loaded(copy.machine, saved, loaded)
+            go_on(copy)
+            say(f"{name}: {saved} to {loaded}: in {now}, then in both")
+
+
+def snapshots(host=None):
+    """The same by savevm, with loadvm into a guest that runs and -loadvm into a new QEMU."""
+    with tempfile.TemporaryDirectory() as folder:
+        disk = os.path.join(folder, "disk")
+        make_qcow2(disk)
+        drive = ["-drive", f"file={host.put(disk) if host else disk},if=none,id=disk", "-device",
+                 "virtio-blk-pci,drive=disk,romfile="]
+        with guest_in("kvm", host, more=drive) as guest:
+            machine = guest.machine
+            for saved in ACCELS:
+                machine.switch(saved)
+                guest.expect_laps(3)
+                expect_equal("savevm", "", machine.hmp(f"savevm {saved}"))
+            for saved, loaded in PAIRS * 3:
+                if machine.accel() != loaded:
+                    if loaded == "kvm":
+                        # Not every KVM takes the guest that was loaded just now.
+                        expect_equal("loadvm", "", machine.hmp("loadvm kvm"))
+                    machine.switch(loaded)
+                guest.expect_laps(3)
+                switches = machine.qmp("query-accel")["switches"]
+                while machine.events("ACCEL_SWITCHED"):
+                    machine.wait_event("ACCEL_SWITCHED", 1)
+                said = machine.hmp(f"loadvm {saved}")
+                if expect_loaded(machine, saved, loaded, said) == loaded:
+                    expect_equal("loadvm, switches", ("", switches),
+                                 (said, machine.qmp("query-accel")["switches"]))
+                guest.expect_laps(3)
+            machine.stop()
+        for saved, loaded in PAIRS:
+            with guest_in(loaded, host, start=False, more=[*drive, "-loadvm", saved]) as guest:
+                now = expect_loaded(guest.machine, saved, loaded, event=False)
+                go_on(guest)
+                say(f"-loadvm: {saved} to {loaded}: in {now}, then in both")
+
+
+def stopped(machine):
+    """Stop the guest; returns whether its payload has not come to its end."""
+    try:
+        machine.stop()
+    except (MachineError, QMPError):
+        return False
+    return "DIGEST" not in machine.debugcon.text()
+
+
+def with_digest(way, saved, loaded, generator, host):
+    """
+    The payload is stopped at a random point, saved under @saved and loaded under @loaded; its digest
+    is that of a run under TCG alone.
+    """
+    laps = way.laps
+    while True:
+        with way.payload(f"switch,initial={saved}", laps, host) as source:
+            machine = source.machine
+            machine.debugcon.expect(r"\.|DIGEST", 60)
+            time.sleep(generator.random() * 0.2)
+            if not stopped(machine):
+                laps *= 4
+                continue
+            path = machine.host.scratch("stream")
+            machine.qmp("migrate", uri="file:" + path)
+            wait_completed(machine)
+            # Its last line may have been cut short.
+            said = machine.debugcon.text().rpartition("\n")[0]
+        break
+    if not set(ERROR_LINE.findall(said)) <= way.known_errors:
+        raise Failure(f"{way.name}: before it was saved: {said}")
+    with way.payload(f"switch,initial={loaded}", laps, host, ["-incoming", "defer"], start=False) as copy:
+        copy.machine.qmp("migrate-incoming", uri="file:" + path)
+        wait_completed(copy.machine)
+        now = expect_loaded(copy.machine, saved, loaded)
+        copy.machine.cont()
+        expect_digest(way, f"{saved} to {loaded}", alone(way, "tcg", host, laps), finish(way, copy))
+    return now
+
+
+def digest_ways():
+    return [way for name, way in all_ways().items()
+            if name in SHORT or (LONG and name not in LEFT_OUT)]
+
+
+def digests(ways, host):
+    generator = random.Random(SEED)
+    say(f"VAS_SEED={SEED}")
+    for way in ways:
+        where = [f"{saved} to {loaded} in {with_digest(way, saved, loaded, generator, host)}"
+                 for saved, loaded in PAIRS]
+        say(f"{way.name}: {', '.join(where)}")

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Streams and snapshots of either accelerator are loaded under either."""
+
+import functools
+import random
+import subprocess
+
+from lib import streams
+from lib.ways import SEED, kvm_runs
+from vas import paths
+from vas.host import LocalHost
+from vas.patience import patiently
+from vas.testing import Failure, expect_equal, main, need_kvm, payload_arguments
+
+# That soak64 does before it ends
+LAPS = 300
+
+
+def section_of(stream):
+    """Where the section of the switch is in the @stream: its first byte, its number, the one after it."""
+    name = b"\x0caccel-switch"
+    at = stream.find(name)
+    start, version = at - 5, at + len(name) + 4
+    expect_equal("section's first byte, version", (4, 2),
+                 (stream[start], int.from_bytes(stream[version:version + 4], "big")))
+    end = version + 4 + 8
+    expect_equal("section's end", b"\x7e" + stream[start + 1:start + 5], stream[end:end + 5])
+    return start, version, end + 5
+
+
+def damaged(stream, generator):
+    """Yields (what is wrong, a stream): each byte of the section flipped, or the stream's last."""
+    start, version, end = section_of(stream)
+    for at in range(start, end):
+        for flip in (1, 0x80, 0xff, generator.randrange(1, 256)):
+            yield f"byte {at - start} ^ {flip:#x}", \
+                stream[:at] + bytes([stream[at] ^ flip]) + stream[at + 1:]
+        yield f"{at - start} bytes of it", stream[:at]
+    for other in (0, 1, 3, 0xffffffff):
+        yield f"version {other}", stream[:version] + other.to_bytes(4, "big") + stream[version + 4:]
+
+
+def load(stream, path):
+    """Have a QEMU load the @stream, by the file @path; returns its status, and what it says."""
+    with open(path, "wb") as file:
+        file.write(stream)
+    command = [paths.qemu("x86_64"), *payload_arguments("soak64", "switch", laps=LAPS), "-smp", "2",
+               "-display", "none", "-chardev", "null,id=out", "-device",
+               "isa-debugcon,iobase=0xe9,chardev=out", "-serial", "null", "-incoming", "file:" + path]
+    result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                            stderr=subprocess.PIPE, errors="replace", timeout=patiently(60),
+                            check=False)
+    return result.returncode, [line for line in result.stderr.splitlines() if "warning: " not in line]
+
+
+def damaged_section():
+    """A stream of which a byte in the switch's section is wrong or missing ends QEMU with a sentence."""
+    need_kvm()
+    print(f"VAS_SEED={SEED}")
+    with LocalHost() as host, streams.guest_in("kvm", host, laps=LAPS) as source:
+        source.machine.debugcon.expect(r"\.", 30)
+        path = host.scratch("stream")
+        source.machine.qmp("migrate", uri="file:" + path)
+        streams.wait_completed(source.machine)
+        stream, count = host.read_bytes(path), 0
+        # The payload's own end is 1, too.
+        expect_equal("the stream as it was", (1, []), load(stream, path))
+        for what, wrong in damaged(stream, random.Random(SEED)):
+            status, said = load(wrong, path)
+            if status != 1 or not said:
+                raise Failure(f"{what}: QEMU ended with {status}: {said}")
+            if count % 25 == 0:
+                print(f"{what}: {said[0]}")
+            count += 1
+        print(f"{count} damaged streams, each an error")
+
+
+def by_kind(name):
+    need_kvm()
+    streams.by_kind(name)
+
+
+def snapshots():
+    need_kvm()
+    streams.snapshots()
+
+
+def digests():
+    need_kvm()
+    with LocalHost() as host:
+        streams.digests([way for way in streams.digest_ways() if kvm_runs(way)], host)
+
+
+main({**{name: functools.partial(by_kind, name) for name in streams.KINDS},
+      "snapshots": snapshots, "digests": digests, "damaged": damaged_section})
