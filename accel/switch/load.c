@@ -20,9 +20,25 @@
 
 /* BQL */
 static struct {
+    bool named;                 /* the stream has said where it was saved */
     bool due;                   /* the guest is still to be switched to @to */
     SwitchableAccel to;
 } load;
+
+void switch_load_starts(void)
+{
+    load.named = false;
+}
+
+bool accel_switch_may_load_vcpus(void)
+{
+    if (accel_switch_configured() && !load.named) {
+        error_report("the stream does not name the accelerator that it was"
+                     " saved under: it was not saved under -accel switch");
+        return false;
+    }
+    return true;
+}
 
 /*
  * The guest that is there is not to run any more: it does not matter whether
@@ -48,6 +64,7 @@ bool switch_load_begin(SwitchableAccel saved, Error **errp)
     SwitchableAccel was = switch_state->active;
     g_autoptr(AccelSwitchInfo) info = NULL;
 
+    load.named = true;
     if (was == saved) {
         return true;
     }
@@ -68,6 +85,7 @@ bool switch_load_begin(SwitchableAccel saved, Error **errp)
     }
     /* As before any load: what is loaded is to be put into the accelerator. */
     cpu_synchronize_all_pre_loadvm();
+    load.named = true;
     return true;
 }
 

@@ -147,6 +147,9 @@ int switch_debugger_registers(void);
 /* cpus/vcpu-thread.c: one thread a vCPU, for its whole life */
 void switch_start_vcpu_thread(CPUState *cpu);
 
+/* Before any section of a stream is loaded.  Main thread, BQL held. */
+void switch_load_starts(void);
+
 /**
  * switch_load_begin: the guest is about to be replaced by one that was saved
  * under @saved

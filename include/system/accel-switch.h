@@ -152,6 +152,21 @@ int accel_switch_traced_run(CPUState *cpu);
 #define accel_switch_kvm_run(cpu) kvm_vcpu_ioctl(cpu, KVM_RUN, 0)
 #endif
 
+/**
+ * accel_switch_may_load_vcpus: may a vCPU's section be loaded?
+ *
+ * False under -accel switch, with a message, if the stream has not named the
+ * accelerator under which it was saved.  Main thread, BQL held.
+ */
+#ifdef CONFIG_ACCEL_SWITCH_IS_POSSIBLE
+bool accel_switch_may_load_vcpus(void);
+#else
+static inline bool accel_switch_may_load_vcpus(void)
+{
+    return true;
+}
+#endif
+
 /*
  * A breakpoint at which a window ends, in CPUBreakpoint.flags beside BP_GDB and
  * BP_CPU
