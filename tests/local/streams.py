@@ -145,7 +145,9 @@ def snapshots():
 def digests():
     need_kvm()
     with LocalHost() as host:
-        streams.digests([way for way in streams.digest_ways() if kvm_runs(way)], host)
+        # Where this KVM alone makes a payload find errors its digest says nothing.
+        streams.digests([way for way in streams.digest_ways()
+                         if kvm_runs(way) and not way.known_errors], host)
 
 
 main({**{name: functools.partial(by_kind, name) for name in streams.KINDS},
