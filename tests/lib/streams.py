@@ -220,12 +220,31 @@ def snapshots(host=None):
 
 
 def stopped(machine):
-    """Stop the guest; returns whether its payload has not come to its end."""
+    """Stop the guest; returns whether that came before its payload had ended QEMU."""
     try:
         machine.stop()
     except (MachineError, QMPError):
         return False
-    return "DIGEST" not in machine.debugcon.text()
+    return True
+
+
+def saved_at_random(way, accel, laps, generator, host):
+    """
+    A stream of the payload, stopped at a random point under @accel, and what it has said until then; None
+    if that was, in part, its digest.
+    """
+    with way.payload(f"switch,initial={accel}", laps, host) as source:
+        machine = source.machine
+        machine.debugcon.expect(r"\.|DIGEST", 60)
+        time.sleep(generator.random() * 0.2)
+        if not stopped(machine):
+            return None
+        path = machine.host.scratch("stream")
+        machine.qmp("migrate", uri="file:" + path)
+        wait_completed(machine)
+        # The last line may have been cut short.
+        said, _, last = machine.debugcon.text().rpartition("\n")
+        return None if "DIGEST" in said or "D" in last else (path, said)
 
 
 def with_digest(way, saved, loaded, generator, host):
@@ -233,21 +252,11 @@ def with_digest(way, saved, loaded, generator, host):
     The payload is stopped at a random point, saved under @saved and loaded under @loaded; its digest
     is that of a run under TCG alone.
     """
-    laps = way.laps
-    while True:
-        with way.payload(f"switch,initial={saved}", laps, host) as source:
-            machine = source.machine
-            machine.debugcon.expect(r"\.|DIGEST", 60)
-            time.sleep(generator.random() * 0.2)
-            if not stopped(machine):
-                laps *= 4
-                continue
-            path = machine.host.scratch("stream")
-            machine.qmp("migrate", uri="file:" + path)
-            wait_completed(machine)
-            # Its last line may have been cut short.
-            said = machine.debugcon.text().rpartition("\n")[0]
-        break
+    laps, stream = way.laps, None
+    while stream is None:
+        stream = saved_at_random(way, saved, laps, generator, host)
+        laps = laps if stream else laps * 4
+    path, said = stream
     if not set(ERROR_LINE.findall(said)) <= way.known_errors:
         raise Failure(f"{way.name}: before it was saved: {said}")
     with way.payload(f"switch,initial={loaded}", laps, host, ["-incoming", "defer"], start=False) as copy:
