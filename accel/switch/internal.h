@@ -57,8 +57,12 @@ AccelSwitchInfo *switch_new_info(SwitchableAccel to);
 SwitchResult switch_move(SwitchableAccel to, AccelSwitchPhases *phases,
                          Error **errp);
 
-/* load.c: once, at init */
+/* load.c */
+
+/* Once, at init */
 void switch_init_load(void);
+/* Somebody has said where the guest is to run: it need not go elsewhere. */
+void switch_load_overruled(void);
 
 /* ioctl.c */
 

@@ -114,6 +114,11 @@ void switch_load_end(void)
     switch_announce(info, false);
 }
 
+void switch_load_overruled(void)
+{
+    load.due = false;
+}
+
 static void coroutine_fn switch_loaded_co(void *opaque)
 {
     const SwitchRequest request = { .to = load.to };

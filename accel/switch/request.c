@@ -48,6 +48,7 @@ SwitchResult accel_switch_to(const SwitchRequest *request,
             return SWITCH_REFUSED;
         }
         *info = switch_new_info(request->to);
+        switch_load_overruled();
         return SWITCH_OK;
     }
     if (!switch_check(errp)) {
@@ -55,6 +56,7 @@ SwitchResult accel_switch_to(const SwitchRequest *request,
     }
     result = switch_transact(request, info, errp);
     if (result == SWITCH_OK) {
+        switch_load_overruled();
         switch_announce(*info, request->by_guest);
     }
     return result;

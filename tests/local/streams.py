@@ -132,6 +132,40 @@ def refuse_stream(here, there, why):
         source.expect_laps(3)
 
 
+def waits():
+    """
+    A guest that can't be switched as it was saved, with its A20 line masked, stays there for the moment.
+    It is switched when it runs and can be, unless a person says otherwise.
+    """
+    need_kvm()
+    with LocalHost() as host:
+        path = host.scratch("stream")
+        with Payload("told16", "switch", host=host, name="streams") as source:
+            source.tell("m")
+            source.machine.qmp("migrate", uri="file:" + path)
+            streams.wait_completed(source.machine)
+        for overruled in (False, True):
+            with Payload("told16", "switch,initial=tcg,x-wait=60", host=host, name="streams", start=False,
+                         arguments=["-incoming", "defer"]) as copy:
+                machine = copy.machine
+                machine.qmp("migrate-incoming", uri="file:" + path)
+                streams.wait_completed(machine)
+                expect_equal("accelerator", "kvm", machine.accel())
+                machine.wait_event("ACCEL_SWITCHED", 10, lambda data: data["to"] == "kvm")
+                if "until it can be switched" not in machine.output():
+                    raise Failure(machine.output())
+                if overruled:
+                    machine.switch("kvm")
+                machine.cont()
+                copy.expect_laps(3)
+                expect_equal("accelerator", "kvm", machine.accel())
+                copy.tell("u")
+                if not overruled:
+                    machine.wait_event("ACCEL_SWITCHED", 10, lambda data: data["to"] == "tcg")
+                copy.expect_laps(3)
+                expect_equal("accelerator", "kvm" if overruled else "tcg", machine.accel())
+
+
 def by_kind(name):
     need_kvm()
     streams.by_kind(name)
@@ -152,4 +186,4 @@ def digests():
 
 main({**{name: functools.partial(by_kind, name) for name in streams.KINDS},
       "snapshots": snapshots, "digests": digests, "damaged": damaged_section,
-      "mxcsr": mxcsr, "plain": plain})
+      "mxcsr": mxcsr, "plain": plain, "waits": waits})
