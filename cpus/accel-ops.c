@@ -82,7 +82,7 @@ static void switch_synchronize_state(CPUState *cpu)
 
 static void switch_synchronize_pre_loadvm(CPUState *cpu)
 {
-    switch_load_starts();
+    switch_load_starts(cpu);
     FORWARD(synchronize_pre_loadvm, cpu);
 }
 

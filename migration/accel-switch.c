@@ -32,7 +32,7 @@ static int switch_post_load(void *opaque, int version_id)
     SwitchState *s = opaque;
     Error *err = NULL;
 
-    if (version_id > 1 && s->saved_inverse != ~s->saved_active) {
+    if (s->saved_inverse != ~s->saved_active) {
         error_report("the stream is damaged where it says under which"
                      " accelerator the guest was saved");
         return -EINVAL;
@@ -57,20 +57,21 @@ static int switch_post_load(void *opaque, int version_id)
 static const VMStateDescription vmstate_switch = {
     .name = "accel-switch",
     .version_id = 2,
-    .minimum_version_id = 1,
+    .minimum_version_id = 2,
     .priority = MIG_PRI_MAX,
     .pre_save = switch_pre_save,
     .post_load = switch_post_load,
     .fields = (const VMStateField[]) {
         VMSTATE_UINT32(saved_active, SwitchState),
-        VMSTATE_UINT32_V(saved_inverse, SwitchState, 2),
+        VMSTATE_UINT32(saved_inverse, SwitchState),
         VMSTATE_END_OF_LIST()
     }
 };
 
 static char *switch_migration_reason(void)
 {
-    return migration_is_running() ? g_strdup("a migration is running") : NULL;
+    return migration_is_running() || migration_in_incoming_postcopy()
+           ? g_strdup("a migration is running") : NULL;
 }
 
 void switch_init_migration(void)

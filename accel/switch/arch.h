@@ -113,6 +113,11 @@ void switch_arch_commit_kvm(void);
  * switch's section first: at its load the vCPUs' sections are still to come.
  */
 
+/*
+ * Before a switch of a guest that is not to run any more: have nothing of it
+ * stand in the way
+ */
+void switch_arch_discard(void);
 /* Before the guest is saved in TCG */
 void switch_arch_pre_save_tcg(void);
 /* After the switch's section was loaded, in TCG */

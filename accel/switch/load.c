@@ -14,20 +14,29 @@
 #include "qemu/error-report.h"
 #include "system/cpus.h"
 #include "system/runstate.h"
+#include "accel/switch/arch.h"
 #include "internal.h"
 #include "kvm-trace.h"
 #include "window.h"
 
 /* BQL */
 static struct {
+    bool begun;
+    bool restarts;              /* what is said at its start is said again */
     bool named;                 /* the stream has said where it was saved */
     bool due;                   /* the guest is still to be switched to @to */
     SwitchableAccel to;
+    SwitchableAccel was;        /* active when the load began */
+    AccelSwitchInfo *last;      /* the last switch of this load; or NULL */
 } load;
 
-void switch_load_starts(void)
+void switch_load_starts(CPUState *cpu)
 {
-    load.named = false;
+    if (cpu == first_cpu && !load.restarts) {
+        load.begun = true;
+        load.named = false;
+        load.was = switch_state->active;
+    }
 }
 
 bool accel_switch_may_load_vcpus(void)
@@ -40,19 +49,42 @@ bool accel_switch_may_load_vcpus(void)
     return true;
 }
 
+static SwitchResult switch_in_load(SwitchableAccel to, Error **errp)
+{
+    const SwitchRequest request = { .to = to };
+    /* A switch that waits for the old guest will look at the new one. */
+    bool waits = switch_state->in_progress;
+    AccelSwitchInfo *info = NULL;
+    SwitchResult result = switch_transact(&request, &info, errp);
+
+    switch_state->in_progress = waits;
+    if (result == SWITCH_OK) {
+        qapi_free_AccelSwitchInfo(load.last);
+        load.last = info;
+    }
+    return result;
+}
+
 /*
  * The guest that is there is not to run any more: it does not matter whether
  * KVM holds its state, and could run it.
  */
-static SwitchResult switch_discarded(const SwitchRequest *request,
-                                     AccelSwitchInfo **info, Error **errp)
+static SwitchResult switch_discarded(SwitchableAccel to, Error **errp)
 {
     SwitchState *s = switch_state;
     bool read_back = s->read_back, check_rules = s->check_rules;
     SwitchResult result;
 
+    if (switch_debugger_has_points()) {
+        /* They would be looked for in memory that is the new guest's. */
+        error_setg(errp, "a debugger has breakpoints set: it must delete them"
+                   " first");
+        return SWITCH_REFUSED;
+    }
+    switch_trace_end_now(KVM_TRACE_END_REASON_LOAD);
+    switch_arch_discard();
     s->read_back = s->check_rules = false;
-    result = switch_transact(request, info, errp);
+    result = switch_in_load(to, errp);
     s->read_back = read_back;
     s->check_rules = check_rules;
     return result;
@@ -60,58 +92,59 @@ static SwitchResult switch_discarded(const SwitchRequest *request,
 
 bool switch_load_begin(SwitchableAccel saved, Error **errp)
 {
-    const SwitchRequest request = { .to = saved };
-    SwitchableAccel was = switch_state->active;
-    g_autoptr(AccelSwitchInfo) info = NULL;
+    SwitchableAccel active = switch_state->active;
 
-    load.named = true;
-    if (was == saved) {
-        return true;
+    if (active != saved) {
+        if (!load.due) {
+            /* A window is left for KVM. */
+            load.to = switch_window_is_open() ? SWITCHABLE_ACCEL_KVM : active;
+        }
+        if (!switch_check_devices(errp) ||
+            switch_discarded(saved, errp) != SWITCH_OK) {
+            return false;
+        }
+        load.due = load.to != saved;
+        load.restarts = true;
+        cpu_synchronize_all_pre_loadvm();
+        load.restarts = false;
     }
-    if (!switch_check_devices(errp)) {
-        return false;
-    }
-    if (!load.due) {
-        /* A window is left for KVM. */
-        load.to = switch_window_is_open() ? SWITCHABLE_ACCEL_KVM : was;
-    }
-    switch_trace_end_now(KVM_TRACE_END_REASON_LOAD);
-    if (switch_discarded(&request, &info, errp) != SWITCH_OK) {
-        return false;
-    }
-    load.due = load.to != saved;
-    if (!load.due) {
-        switch_announce(info, false);
-    }
-    /* As before any load: what is loaded is to be put into the accelerator. */
-    cpu_synchronize_all_pre_loadvm();
     load.named = true;
     return true;
 }
 
+/* To those outside the switches of a load are one, or none. */
+static void switch_load_announce(void)
+{
+    AccelSwitchInfo *info = load.last;
+
+    load.last = NULL;
+    if (info && switch_state->active != load.was) {
+        info->from = load.was;
+        switch_announce(info, false);
+    }
+    qapi_free_AccelSwitchInfo(info);
+}
+
 void switch_load_end(void)
 {
-    const SwitchRequest request = { .to = load.to };
-    g_autoptr(AccelSwitchInfo) info = NULL;
     g_autoptr(Error) err = NULL;
     SwitchResult result;
 
-    if (!load.due) {
+    if (!load.begun) {
         return;
     }
-    result = switch_transact(&request, &info, &err);
-    load.due = result == SWITCH_NOT_NOW;
-    if (result == SWITCH_OK) {
-        return;
+    load.begun = load.named = false;
+    if (load.due) {
+        result = switch_in_load(load.to, &err);
+        load.due = result == SWITCH_NOT_NOW;
+        if (result != SWITCH_OK) {
+            warn_report("the guest stays in %s, where it was saved%s: %s",
+                        SwitchableAccel_str(switch_state->active),
+                        load.due ? ", until it can be switched" : "",
+                        error_get_pretty(err));
+        }
     }
-    warn_report("the guest stays in %s, where it was saved%s: %s",
-                SwitchableAccel_str(switch_state->active),
-                load.due ? ", until it can be switched" : "",
-                error_get_pretty(err));
-    /* To those outside, this switch was made. */
-    info = switch_new_info(switch_state->active);
-    info->from = load.to;
-    switch_announce(info, false);
+    switch_load_announce();
 }
 
 void switch_load_overruled(void)
@@ -125,11 +158,16 @@ static void coroutine_fn switch_loaded_co(void *opaque)
     g_autoptr(Error) err = NULL;
     g_autoptr(AccelSwitchInfo) info = accel_switch_to_co(&request, &err);
 
-    if (!info) {
-        warn_report("the guest stays in %s, where it was saved: %s",
-                    SwitchableAccel_str(switch_state->active),
-                    error_get_pretty(err));
+    if (info) {
+        return;
     }
+    if (!runstate_is_running()) {
+        load.due = true;        /* when it is started again */
+        return;
+    }
+    warn_report("the guest stays in %s, where it was saved: %s",
+                SwitchableAccel_str(switch_state->active),
+                error_get_pretty(err));
 }
 
 static void switch_loaded_starts(void *opaque, bool running, RunState state)

@@ -147,8 +147,11 @@ int switch_debugger_registers(void);
 /* cpus/vcpu-thread.c: one thread a vCPU, for its whole life */
 void switch_start_vcpu_thread(CPUState *cpu);
 
-/* Before any section of a stream is loaded.  Main thread, BQL held. */
-void switch_load_starts(void);
+/*
+ * Before any section of a stream is loaded, for each vCPU.  Main thread, BQL
+ * held.
+ */
+void switch_load_starts(CPUState *cpu);
 
 /**
  * switch_load_begin: the guest is about to be replaced by one that was saved

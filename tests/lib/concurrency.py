@@ -129,9 +129,10 @@ def window_commands(plugin):
 
 def saving_commands(scratch, snapshots):
     """
-    Snapshots or migration, with files of a host's scratch(): a snapshot of the other accelerator
-    can't be loaded, and QEMU aborts if it then is to migrate what it has not loaded (restore-vm ->
-    finish-migrate).  One of the same is named after it, but a switch may come before it is loaded.
+    Snapshots or migration, with files of a host's scratch().  While the debugger has breakpoints, a
+    snapshot of the other accelerator can't be loaded, and QEMU aborts if it then is to migrate what it
+    has not loaded (restore-vm -> finish-migrate).  One of the same is named after it, but a switch may
+    come before it is loaded.
     """
     commands = [("system_reset", {}), ("screendump", {"filename": scratch("screen.ppm")}),
                 ("cont", {})]

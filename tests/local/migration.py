@@ -9,7 +9,7 @@ from lib.streams import wait_completed
 from lib.switchable import SWITCH, expect_untouched, switchable
 from vas.machine import Machine
 from vas.testing import (Failure, Skip, expect_equal, expect_error, main, make_qcow2, need_kvm,
-                         payload_arguments)
+                         payload_arguments, wait_until)
 
 
 def incoming():
@@ -99,19 +99,20 @@ def set_tsc_khz(stream, factor):
 
 
 @contextlib.contextmanager
-def loaded_with_rate(factor):
+def loaded_with_rate(factor, accel="kvm"):
     """
-    A guest that was saved under KVM and loaded there, from a stream whose TSC has @factor times the
+    A guest that was saved under @accel and loaded there, from a stream whose TSC has @factor times the
     rate; and that rate, in kHz.
     """
-    with switchable() as guest:
+    with switchable(f"switch,initial={accel}") as guest:
         machine = guest.machine
         guest.expect_laps(3)
         stream = os.path.join(machine.logs, "stream")
         machine.qmp("migrate", {"uri": "file:" + stream})
         wait_completed(machine)
         khz = set_tsc_khz(stream, factor)
-        with switchable(start=False, arguments=["-incoming", "file:" + stream]) as copy:
+        with switchable(f"switch,initial={accel}", start=False,
+                        arguments=["-incoming", "file:" + stream]) as copy:
             copy.machine.cont()
             copy.expect_laps(3)
             yield copy, khz
@@ -137,6 +138,16 @@ def scaled():
                      "switch-accel", {"accel": "tcg"})
         expect_untouched(copy.machine)
         copy.expect_laps(3)
+
+
+def rate_in_tcg():
+    """TCG can't scale a TSC: QEMU warns of a stream with another rate, and the guest has the host's."""
+    with loaded_with_rate(1.5, "tcg") as (copy, khz):
+        said = f"the guest was saved with a TSC of {khz} kHz"
+        wait_until(lambda: said in copy.machine.output(), copy.machine.output)
+        copy.expect_laps(10)
+    with loaded_with_rate(1.0001, "tcg") as (copy, _):
+        expect_equal("warned", False, "the guest was saved with a TSC" in copy.machine.output())
 
 
 def measured_anew():
@@ -187,4 +198,4 @@ def logging():
 
 main({"incoming": incoming, "refused": refused, "in-tcg": in_tcg,
       "dirty-rate": dirty_rate, "logging": logging, "scaled": scaled,
-      "measured-anew": measured_anew})
+      "measured-anew": measured_anew, "rate-in-tcg": rate_in_tcg})

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Streams and snapshots of either accelerator are loaded under either."""
 
+import contextlib
 import functools
+import os
 import random
 import re
+import socket
 import subprocess
+import tempfile
 
 from lib import streams
 from lib.ways import SEED, kvm_runs
@@ -12,8 +16,8 @@ from vas import paths
 from vas.host import LocalHost
 from vas.machine import Machine
 from vas.patience import patiently
-from vas.testing import (PLAIN_KVM, Failure, Payload, expect_equal, main, need_kvm, payload_arguments,
-                         wait_until)
+from vas.testing import (PLAIN_KVM, Failure, Payload, expect_equal, gdb_command, main, make_qcow2, need_kvm,
+                         payload_arguments, wait_until)
 
 # That soak64 does before it ends
 LAPS = 300
@@ -166,6 +170,94 @@ def waits():
                 expect_equal("accelerator", "kvm" if overruled else "tcg", machine.accel())
 
 
+@contextlib.contextmanager
+def with_disk(payload, *more):
+    """The @payload under -accel switch, with a disk for snapshots."""
+    need_kvm()
+    with tempfile.TemporaryDirectory() as folder:
+        disk = os.path.join(folder, "disk")
+        make_qcow2(disk)
+        with Payload(payload, "switch,x-wait=60", name="streams", arguments=[
+                "-drive", f"file={disk},if=none,id=disk", "-device",
+                "virtio-blk-pci,drive=disk,romfile=", *more]) as guest:
+            yield guest, guest.machine
+
+
+def events(machine):
+    """What ACCEL_SWITCHED has said since the last call."""
+    found = []
+    while machine.events("ACCEL_SWITCHED"):
+        data = machine.wait_event("ACCEL_SWITCHED", 1)["data"]
+        found.append((data["from"], data["to"]))
+    return found
+
+
+def in_a_row():
+    """
+    One load leaves the guest where it was saved, the next one brings it back: an event of each, and no other.
+    """
+    with with_disk("told16") as (guest, machine):
+        guest.expect_laps(3)
+        expect_equal("savevm", "", machine.hmp("savevm free"))
+        guest.tell("m")
+        expect_equal("savevm", "", machine.hmp("savevm masked"))
+        guest.tell("u")
+        machine.switch("tcg")
+        machine.stop()
+        events(machine)
+        for _ in range(2):
+            for name, accel, said in (("masked", "kvm", [("tcg", "kvm")]), ("masked", "kvm", []),
+                                      ("free", "tcg", [("kvm", "tcg")]), ("free", "tcg", [])):
+                machine.hmp(f"loadvm {name}")
+                expect_equal(f"after {name}: accelerator, events", (accel, said),
+                             (machine.accel(), events(machine)))
+        machine.cont()
+        guest.expect_laps(3)
+
+
+def window():
+    """A window goes on over a load of what was saved in TCG, and ends at one of what KVM has saved."""
+    with with_disk("soak64") as (guest, machine):
+        for accel in ("tcg", "kvm"):
+            machine.switch(accel)
+            guest.expect_laps(3)
+            expect_equal("savevm", "", machine.hmp(f"savevm {accel}"))
+        machine.qmp("switch-accel", {"accel": "tcg", "window": {}})
+        guest.expect_laps(3)
+        events(machine)
+        expect_equal("loadvm", "", machine.hmp("loadvm tcg"))
+        guest.expect_laps(3)
+        expect_equal("accelerator, ends", ("tcg", []), (machine.accel(), machine.events("ACCEL_WINDOW_END")))
+        expect_equal("loadvm", "", machine.hmp("loadvm kvm"))
+        expect_equal("reason", "command", machine.wait_event("ACCEL_WINDOW_END", 10)["data"]["reason"])
+        expect_equal("accelerator, events", ("kvm", [("tcg", "kvm")]), (machine.accel(), events(machine)))
+        guest.expect_laps(3)
+
+
+def debugger():
+    """While a debugger has a breakpoint only what was saved under the same accelerator is loaded."""
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as connection:
+        path = os.path.join(folder, "gdb")
+        with with_disk("soak64", "-gdb", f"unix:{path},server=on,wait=off") as (guest, machine):
+            guest.expect_laps(3)
+            expect_equal("savevm", "", machine.hmp("savevm kvm"))
+            machine.switch("tcg")
+            guest.expect_laps(3)
+            expect_equal("savevm", "", machine.hmp("savevm tcg"))
+            connection.connect(path)
+            gdb_command(connection, b"?")
+            expect_equal("breakpoint", b"OK", gdb_command(connection, b"Z1,dead000,1"))
+            expect_equal("loadvm", "", machine.hmp("loadvm tcg"))
+            if "a debugger has breakpoints set" not in machine.hmp("loadvm kvm"):
+                raise Failure("loaded in spite of the breakpoint")
+            expect_equal("accelerator", "tcg", machine.accel())
+            expect_equal("deleted", b"OK", gdb_command(connection, b"z1,dead000,1"))
+            expect_equal("loadvm", "", machine.hmp("loadvm kvm"))
+            connection.close()
+            machine.cont()
+            guest.expect_laps(3)
+
+
 def by_kind(name):
     need_kvm()
     streams.by_kind(name)
@@ -186,4 +278,5 @@ def digests():
 
 main({**{name: functools.partial(by_kind, name) for name in streams.KINDS},
       "snapshots": snapshots, "digests": digests, "damaged": damaged_section,
-      "mxcsr": mxcsr, "plain": plain, "waits": waits})
+      "mxcsr": mxcsr, "plain": plain, "waits": waits,
+      "in-a-row": in_a_row, "window": window, "debugger": debugger})

@@ -17,7 +17,7 @@ def test(deadline):
         for _ in range(ROUNDS):
             for name in KINDS:
                 streams.by_kind(name, host)
-        streams.snapshots(host)
+            streams.snapshots(host)
         streams.digests([way.on(host) for way in streams.digest_ways()], host)
 
 

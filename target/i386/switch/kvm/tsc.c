@@ -11,6 +11,7 @@
  */
 #include "qemu/osdep.h"
 #include "qapi/error.h"
+#include "qemu/error-report.h"
 #include "qemu/timer.h"
 #include "system/kvm.h"
 #include "system/reset.h"
@@ -265,6 +266,21 @@ static struct {
     uint64_t tsc;
 } kvm_load;
 
+void switch_arch_discard(void)
+{
+    CPUState *cs;
+
+    CPU_FOREACH(cs) {
+        X86SwitchCPU *sc = x86_switch_cpu(cs);
+
+        /* A stream that was loaded before has had KVM scale it. */
+        if (is_scaled(sc) &&
+            kvm_vcpu_ioctl(cs, KVM_SET_TSC_KHZ, (unsigned long)tsc_khz) == 0) {
+            sc->tsc_khz = tsc_khz;
+        }
+    }
+}
+
 void x86_kvm_tsc_load_begins(void)
 {
     x86_kvm_forget_tsc();
@@ -317,6 +333,21 @@ static uint64_t not_below(uint64_t tsc, uint64_t least)
 /* Set between a load into TCG and the first use of what was loaded. */
 static bool tsc_loaded;
 
+/* TCG counts the host's TSC, whatever the rate was where the guest was saved. */
+static void use_loaded_tsc_khz(CPUState *cs)
+{
+    X86SwitchCPU *sc = x86_switch_cpu(cs);
+    CPUX86State *env = cpu_env(cs);
+
+    sc->tsc_khz = env->tsc_khz ?: tsc_khz;
+    if (is_scaled(sc) && cs == first_cpu) {
+        warn_report("the guest was saved with a TSC of %u kHz, and has one of"
+                    " %u kHz here", sc->tsc_khz, tsc_khz);
+    }
+    sc->tsc_khz = tsc_khz;
+    env->tsc_khz = tsc_khz;
+}
+
 /* Go on from the TSC that was loaded: one reading of the host's for all. */
 void x86_kvm_use_loaded_tsc(void)
 {
@@ -333,6 +364,7 @@ void x86_kvm_use_loaded_tsc(void)
 
         sc->tsc_least = cpu_env(cs)->tsc;
         sc->tsc_offset = sc->tsc_least - x86_kvm_tsc_base_at(sc, &host);
+        use_loaded_tsc_khz(cs);
     }
 }
 
