@@ -9,7 +9,7 @@ import os
 import tempfile
 import time
 
-from lib.concurrency import concurrency
+from lib.concurrency import ask, concurrency
 from lib.rigtest import a_host, seconds
 from vas.testing import LONG, Payload, expect_equal, make_qcow2, run_test
 
@@ -38,8 +38,31 @@ def tsc(host):
                     guest.expect_laps(3)
 
 
+def nmis(host):
+    """
+    kvm-amd steps a vCPU itself to inject an NMI behind another one.  With a debugger's breakpoint it makes
+    an exit for such a step, which the guest must not see as its own.
+    """
+    listener = host.listener("gdb")
+    with Payload("soak64", "switch", host=host, name="concurrency-nmis",
+                 arguments=["-chardev", f"socket,id=gdb,{listener.options}", "-gdb", "chardev:gdb"]) as guest:
+        guest.expect_laps(3)
+        with listener.connect() as connection:
+            connection.settimeout(5)
+            for command in (b"$?#3f", b"$Z1,fff0,1#%02x" % (sum(b"Z1,fff0,1") % 256)):
+                ask(connection, command)
+            connection.sendall(b"$c#63")
+            client = guest.machine.qmp_client
+            for _ in range(40):
+                sent = [client.send("inject-nmi", {}) for _ in range(20)]
+                for number in sent:
+                    client.answer(number, "inject-nmi", 30)
+            guest.expect_laps(3)
+
+
 def snapshots(deadline):
     with a_host(False, deadline) as host:
+        nmis(host)
         tsc(host)
         for smp in (1, 2):
             concurrency(smp, True, host, 300 if LONG else 30)

@@ -159,8 +159,13 @@ bool x86_kvm_handle_debug(CPUState *cs, struct kvm_debug_exit_arch *arch,
     bool trigger = false, guest = false, debugger = false;
     unsigned which = 0;
 
-    if (arch->exception != EXCP01_DB || !is_active(d)) {
+    if (arch->exception != EXCP01_DB) {
         return false;
+    }
+    if (!is_active(d)) {
+        /* Breakpoints, if any, are a debugger's alone. */
+        *ret = 0;
+        return !cs->singlestep_enabled && is_step_of_kvm(cs, arch->dr6);
     }
     debugger = arch->dr6 & DR6_BS && cs->singlestep_enabled;
     for (int n = 0; n < SWITCH_BREAKPOINTS; n++) {
