@@ -333,7 +333,7 @@ static uint64_t not_below(uint64_t tsc, uint64_t least)
 /* Set between a load into TCG and the first use of what was loaded. */
 static bool tsc_loaded;
 
-/* TCG counts the host's TSC, whatever the rate was where the guest was saved. */
+/* TCG counts the host's TSC, whatever the rate where the guest was saved. */
 static void use_loaded_tsc_khz(CPUState *cs)
 {
     X86SwitchCPU *sc = x86_switch_cpu(cs);
