@@ -14,7 +14,7 @@ import time
 from lib.rigtest import say
 from lib.ways import SEED, all_ways, alone, expect_digest, finish
 from vas.machine import MachineError, QMPError
-from vas.testing import ERROR_LINE, LONG, Failure, Payload, expect_equal, make_qcow2, wait_until
+from vas.testing import ERROR_LINE, LONG, Failure, Payload, expect_equal, expect_error, make_qcow2, wait_until
 
 ACCELS = ("kvm", "tcg")
 PAIRS = [(saved, loaded) for saved in ACCELS for loaded in ACCELS]
@@ -59,6 +59,15 @@ def expect_loaded(machine, saved, loaded, said=None, event=True):
             machine.wait_event("ACCEL_SWITCHED", 10, lambda data: data["to"] == now)
     expect_equal("events", [], machine.events("ACCEL_SWITCHED"))
     return now
+
+
+def take_switches(machine):
+    """What ACCEL_SWITCHED has said since the last call: (from, to) of each."""
+    found = []
+    while machine.events("ACCEL_SWITCHED"):
+        data = machine.wait_event("ACCEL_SWITCHED", 1)["data"]
+        found.append((data["from"], data["to"]))
+    return found
 
 
 class Kind:
@@ -178,6 +187,8 @@ def by_kind(name, host=None):
             source.machine.switch(saved)
             source.expect_laps(3)
             move(KINDS[name], source, copy)
+            if name != "background-snapshot":
+                expect_error("migrated away", source.machine.switch, "kvm" if saved == "tcg" else "tcg")
             now = expect_loaded(copy.machine, saved, loaded)
             go_on(copy)
             say(f"{name}: {saved} to {loaded}: in {now}, then in both")
@@ -204,8 +215,7 @@ def snapshots(host=None):
                     machine.switch(loaded)
                 guest.expect_laps(3)
                 switches = machine.qmp("query-accel")["switches"]
-                while machine.events("ACCEL_SWITCHED"):
-                    machine.wait_event("ACCEL_SWITCHED", 1)
+                take_switches(machine)
                 said = machine.hmp(f"loadvm {saved}")
                 if expect_loaded(machine, saved, loaded, said) == loaded:
                     expect_equal("loadvm, switches", ("", switches),

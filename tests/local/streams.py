@@ -183,15 +183,6 @@ def with_disk(payload, *more):
             yield guest, guest.machine
 
 
-def events(machine):
-    """What ACCEL_SWITCHED has said since the last call."""
-    found = []
-    while machine.events("ACCEL_SWITCHED"):
-        data = machine.wait_event("ACCEL_SWITCHED", 1)["data"]
-        found.append((data["from"], data["to"]))
-    return found
-
-
 def in_a_row():
     """
     One load leaves the guest where it was saved, the next one brings it back: an event of each, and no other.
@@ -204,13 +195,13 @@ def in_a_row():
         guest.tell("u")
         machine.switch("tcg")
         machine.stop()
-        events(machine)
+        streams.take_switches(machine)
         for _ in range(2):
             for name, accel, said in (("masked", "kvm", [("tcg", "kvm")]), ("masked", "kvm", []),
                                       ("free", "tcg", [("kvm", "tcg")]), ("free", "tcg", [])):
                 machine.hmp(f"loadvm {name}")
                 expect_equal(f"after {name}: accelerator, events", (accel, said),
-                             (machine.accel(), events(machine)))
+                             (machine.accel(), streams.take_switches(machine)))
         machine.cont()
         guest.expect_laps(3)
 
@@ -224,13 +215,13 @@ def window():
             expect_equal("savevm", "", machine.hmp(f"savevm {accel}"))
         machine.qmp("switch-accel", {"accel": "tcg", "window": {}})
         guest.expect_laps(3)
-        events(machine)
+        streams.take_switches(machine)
         expect_equal("loadvm", "", machine.hmp("loadvm tcg"))
         guest.expect_laps(3)
         expect_equal("accelerator, ends", ("tcg", []), (machine.accel(), machine.events("ACCEL_WINDOW_END")))
         expect_equal("loadvm", "", machine.hmp("loadvm kvm"))
         expect_equal("reason", "command", machine.wait_event("ACCEL_WINDOW_END", 10)["data"]["reason"])
-        expect_equal("accelerator, events", ("kvm", [("tcg", "kvm")]), (machine.accel(), events(machine)))
+        expect_equal("accelerator, events", ("kvm", [("tcg", "kvm")]), (machine.accel(), streams.take_switches(machine)))
         guest.expect_laps(3)
 
 
