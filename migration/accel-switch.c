@@ -21,9 +21,7 @@ static int switch_pre_save(void *opaque)
 
     s->saved_active = s->active;
     s->saved_inverse = ~s->active;
-    if (s->active == SWITCHABLE_ACCEL_TCG) {
-        switch_arch_pre_save_tcg();
-    }
+    switch_before_save();
     return 0;
 }
 

@@ -120,6 +120,11 @@ void switch_arch_commit_kvm(void);
 void switch_arch_discard(void);
 /* Before the guest is saved in TCG */
 void switch_arch_pre_save_tcg(void);
+/*
+ * Before it is saved under KVM: @exported says whether the export that comes
+ * before this was successful
+ */
+void switch_arch_pre_save_kvm(bool exported);
 /* After the switch's section was loaded, in TCG */
 void switch_arch_post_load_tcg(void);
 /* The same under KVM; returns 0 or a negative errno */

@@ -59,7 +59,7 @@ bool accel_switch_watching;
 
 static __thread bool joined;
 
-/* Begins and ends in the main thread with the BQL held. */
+/* Begins and ends with the BQL held, in the main thread or at a save. */
 static struct {
     QemuMutex lock;
     int err;                    /* 0: none failed */

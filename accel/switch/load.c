@@ -1,5 +1,5 @@
 /*
- * Loads: a stream or snapshot of either accelerator
+ * Saves and loads: a stream or snapshot of either accelerator
  *
  * The form of what a stream has of a vCPU (x87 order, MSRs, kvm-clock) is that
  * of the accelerator under which it was saved.  So it is loaded under that one:
@@ -47,6 +47,36 @@ bool accel_switch_may_load_vcpus(void)
         return false;
     }
     return true;
+}
+
+/*
+ * QEMU's own copy of a vCPU under KVM, which all have by now, lacks the LAPIC
+ * timer's count and what KVM keeps until the vCPU runs.  A switch has them.
+ */
+static void switch_save_kvm(void)
+{
+    g_autoptr(Error) err = NULL, failed = NULL;
+    SwitchResult result;
+
+    switch_ioctl_watch(SWITCHABLE_ACCEL_TCG);
+    result = switch_arch_export_kvm(&err);
+    if (!switch_ioctl_unwatch(&failed)) {
+        result = SWITCH_REFUSED;
+    }
+    switch_arch_pre_save_kvm(result == SWITCH_OK);
+    if (result != SWITCH_OK) {
+        warn_report("the LAPIC's timers will begin anew where this guest is"
+                    " loaded: %s", error_get_pretty(failed ?: err));
+    }
+}
+
+void switch_before_save(void)
+{
+    if (switch_state->active == SWITCHABLE_ACCEL_KVM) {
+        switch_save_kvm();
+    } else {
+        switch_arch_pre_save_tcg();
+    }
 }
 
 static SwitchResult switch_in_load(SwitchableAccel to, Error **errp)

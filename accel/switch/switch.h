@@ -148,6 +148,13 @@ int switch_debugger_registers(void);
 void switch_start_vcpu_thread(CPUState *cpu);
 
 /*
+ * The guest is about to be saved: have QEMU's copy of its vCPUs as complete as
+ * a switch would.  Any thread, BQL held, dropped for a moment; guest stopped,
+ * all vCPUs synchronized.
+ */
+void switch_before_save(void);
+
+/*
  * Before any section of a stream is loaded, for each vCPU.  Main thread, BQL
  * held.
  */

@@ -43,7 +43,8 @@
 typedef struct X86LapicTimer {
     uint32_t count;             /* the current count, as it was read last */
     int64_t settled_at;         /* after it was read first; get_clock() */
-    int64_t read_at;            /* after it was read last; QEMU_CLOCK_VIRTUAL */
+    /* After it was read last; QEMU_CLOCK_VIRTUAL, as if it had never stopped */
+    int64_t read_at;
     bool unsettled;             /* KVM may have a tick that IRR lacks */
     bool in_doubt;              /* it may not have fired though it is at 0 */
     bool due;                   /* a tick of it is missing in IRR */
@@ -101,6 +102,15 @@ typedef struct X86SwitchCPU {
     /* Between export and convert. */
     bool interrupt_shadow;
     X86LapicTimer lapic_timer;
+
+    /*
+     * The machine is stopped, and KVM's copy of the LAPIC's timer runs on: when
+     * it was started and fires next, by QEMU_CLOCK_VIRTUAL.  -1: it does not.
+     */
+    struct {
+        bool kept;
+        int64_t load_time, expiry;
+    } stopped_timer;
 
     X86GuestDebug debug;        /* its thread's */
 

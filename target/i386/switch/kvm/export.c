@@ -110,6 +110,19 @@ SwitchResult switch_arch_export_kvm(Error **errp)
     return result == SWITCH_OK ? switch_each_vcpu(export_vcpu, errp) : result;
 }
 
+/* QEMU has a copy of all that it knows of a vCPU, as cpu_synchronize_state(). */
+void switch_arch_pre_save_kvm(bool exported)
+{
+    CPUState *cs;
+
+    CPU_FOREACH(cs) {
+        if (exported) {
+            x86_kvm_lapic_timer_to_qemu(X86_CPU(cs), x86_switch_cpu(cs));
+        }
+        cs->vcpu_dirty = true;
+    }
+}
+
 void switch_arch_abandon_export(void)
 {
     CPUState *cs;

@@ -211,8 +211,19 @@ static bool kvm_loaded;
 int switch_arch_post_load_kvm(void)
 {
     x86_kvm_tsc_load_begins();
-    kvm_loaded = !switch_omits(SWITCH_FIXUP_INTERRUPT_READY);
+    kvm_loaded = true;
     return x86_kvm_load_shadow();
+}
+
+void switch_arch_loaded_kvm(CPUState *cs)
+{
+    APICCommonState *s = x86_switch_lapic(X86_CPU(cs));
+
+    if (!kvm_loaded) {
+        return;
+    }
+    x86_kvm_load_tsc(cs);
+    x86_kvm_keep_lapic_timer(s, x86_switch_cpu(cs), s->timer_expiry);
 }
 
 /* If this fails, KVM has refused the registers, too: QEMU has reported it. */
@@ -230,6 +241,9 @@ static void start_loaded(void *opaque, bool running, RunState state)
         return;
     }
     kvm_loaded = false;
+    if (switch_omits(SWITCH_FIXUP_INTERRUPT_READY)) {
+        return;
+    }
     CPU_FOREACH(cs) {
         CPUX86State *env = cpu_env(cs);
 

@@ -35,9 +35,18 @@ int x86_kvm_settle_lapic_timer(CPUState *cs, X86SwitchCPU *sc);
 void x86_kvm_took_lapic(X86SwitchCPU *sc, const struct kvm_lapic_state *page);
 /* QEMU has read the LAPIC: what becomes of the timer? */
 void x86_kvm_export_lapic(X86CPU *cpu, X86SwitchCPU *sc);
+/* Then: give QEMU's form of the LAPIC the timer, or all that TCG needs. */
+void x86_kvm_lapic_timer_to_qemu(X86CPU *cpu, const X86SwitchCPU *sc);
 void x86_kvm_lapic_to_tcg(X86CPU *cpu, X86SwitchCPU *sc);
 /* Returns 0 or a negative errno. */
 int x86_kvm_import_lapic(X86CPU *cpu);
+/*
+ * KVM is given the LAPIC of a machine that may be stopped: set its timer again
+ * when the machine starts.  @expiry: by QEMU_CLOCK_VIRTUAL, or -1
+ */
+void x86_kvm_keep_lapic_timer(APICCommonState *s, X86SwitchCPU *sc,
+                              int64_t expiry);
+void x86_kvm_init_lapic_load(void);
 
 /* settle.c */
 
@@ -160,6 +169,8 @@ int x86_kvm_poison_tsc(CPUState *cs);
 void x86_kvm_forget_tsc(void);
 /* The same, and it is a load into KVM. */
 void x86_kvm_tsc_load_begins(void);
+/* Then, for each vCPU: put the TSC that was loaded. */
+void x86_kvm_load_tsc(CPUState *cs);
 /* Comes before the TSC is used: a load may have brought another one. */
 void x86_kvm_use_loaded_tsc(void);
 /* At realize: refuse a frequency that is not the host's. */

@@ -13,10 +13,13 @@
  */
 #include "qemu/osdep.h"
 #include "qapi/error.h"
+#include "qemu/error-report.h"
 #include "qemu/timer.h"
 #include "hw/i386/apic.h"
 #include "kvm/kvm_i386.h"
 #include "system/kvm.h"
+#include "system/reset.h"
+#include "system/runstate.h"
 #include "switch/kvm/kvm.h"
 #include "switch/kvm/module.h"
 #include "switch/x86-switch.h"
@@ -120,7 +123,7 @@ int x86_kvm_begin_lapic_timer(CPUState *cs, X86SwitchCPU *sc)
         timer = lapic_timer_of(page);
         t->in_doubt = false;
         t->count = *lapic_reg(page, LAPIC_REG_TMCCT);
-        t->unsettled = timer != LAPIC_TIMER_OFF &&
+        t->unsettled = timer != LAPIC_TIMER_OFF && !sc->stopped_timer.kept &&
                        !(timer == LAPIC_TIMER_ONE_SHOT && t->count) &&
                        !switch_omits(SWITCH_FIXUP_LAPIC_EXPIRED);
     }
@@ -163,11 +166,22 @@ int x86_kvm_settle_lapic_timer(CPUState *cs, X86SwitchCPU *sc)
     return ret;
 }
 
+/*
+ * KVM's timer runs by the host's clock, while QEMU_CLOCK_VIRTUAL stands still
+ * with the machine: how much that one would be ahead, if it ran on.
+ */
+static int64_t virtual_ahead;
+
+static int64_t virtual_clock_if_running(void)
+{
+    return get_clock() + virtual_ahead;
+}
+
 void x86_kvm_took_lapic(X86SwitchCPU *sc, const struct kvm_lapic_state *page)
 {
     sc->taken.lapic_count =
         *lapic_reg((struct kvm_lapic_state *)page, LAPIC_REG_TMCCT);
-    sc->taken.lapic_read_at = qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL);
+    sc->taken.lapic_read_at = virtual_clock_if_running();
 }
 
 /* QEMU has read the LAPIC into APICCommonState. */
@@ -200,23 +214,48 @@ void x86_kvm_export_lapic(X86CPU *cpu, X86SwitchCPU *sc)
     }
 }
 
-/* Time counts on from when the count was read: the timer may be due by now. */
-void x86_kvm_lapic_to_tcg(X86CPU *cpu, X86SwitchCPU *sc)
+/*
+ * Time counts on from when the count was read: the timer may be due by now.
+ * One that KVM has had since the machine was stopped is as it was then.
+ */
+void x86_kvm_lapic_timer_to_qemu(X86CPU *cpu, const X86SwitchCPU *sc)
 {
     APICCommonState *s = x86_switch_lapic(cpu);
     const X86LapicTimer *t = &sc->lapic_timer;
-    int64_t then = t->read_at;
+    int64_t period = ((int64_t)s->initial_count + 1) << s->count_shift;
+    int64_t now = qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL);
+    int64_t then = MIN(t->read_at, now);
     uint64_t gone = s->initial_count - MIN(t->count, s->initial_count);
 
+    if (sc->stopped_timer.kept) {
+        s->initial_count_load_time = sc->stopped_timer.load_time;
+        s->next_time = s->timer_expiry = sc->stopped_timer.expiry;
+        return;
+    }
     if (switch_omits(SWITCH_FIXUP_LAPIC_COUNT)) {
         gone = 0;
     }
-    s->initial_count_load_time = then - (gone << s->count_shift);
+    s->initial_count_load_time = (t->count ? t->read_at : then) -
+                                 (gone << s->count_shift);
+    if (s->lvt[APIC_LVT_TIMER] & APIC_LVT_TIMER_PERIODIC &&
+        s->initial_count_load_time > then) {
+        /* A period that has begun since the machine was stopped */
+        s->initial_count_load_time -=
+            QEMU_ALIGN_UP(s->initial_count_load_time - then, period);
+    }
     apic_next_timer(s, then);
     if (t->due) {
         s->next_time = then;
         s->timer_expiry = then;
     }
+}
+
+void x86_kvm_lapic_to_tcg(X86CPU *cpu, X86SwitchCPU *sc)
+{
+    APICCommonState *s = x86_switch_lapic(cpu);
+
+    x86_kvm_lapic_timer_to_qemu(cpu, sc);
+    sc->stopped_timer.kept = false;
     if (s->apicbase & MSR_IA32_APICBASE_ENABLE) {
         cpu_set_apic_feature(&cpu->env);
     } else {
@@ -247,22 +286,20 @@ static int64_t end_lapic_period(APICCommonState *s,
  * KVM_SET_LAPIC starts the timer from TMCCT, and a one-shot with a TMCCT of 0
  * fires at once (kernel: set_target_expiration()).  So a one-shot that has
  * fired is put without its initial count, and one that is due with a count of 1
- * (hazard E2).
+ * (hazard E2).  @expiry: -1 if the timer has nothing to fire.
  */
-int x86_kvm_import_lapic(X86CPU *cpu)
+static void set_lapic_timer(APICCommonState *s, struct kvm_lapic_state *page,
+                            int64_t expiry)
 {
-    APICCommonState *s = x86_switch_lapic(cpu);
     bool periodic = s->lvt[APIC_LVT_TIMER] & APIC_LVT_TIMER_PERIODIC;
     int64_t now = qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL);
-    struct kvm_lapic_state page;
     uint32_t count;
 
-    kvm_put_apic_state(s, &page);
-    if (timer_pending(s->timer)) {
-        int64_t left = MAX(s->next_time - now, 0);
+    if (expiry >= 0) {
+        int64_t left = MAX(expiry - now, 0);
 
         if (periodic && !left) {
-            left = end_lapic_period(s, &page, now);
+            left = end_lapic_period(s, page, now);
         }
         count = MAX(left >> s->count_shift, 1);
         count = MIN(count, MAX(s->initial_count, 1));
@@ -272,9 +309,86 @@ int x86_kvm_import_lapic(X86CPU *cpu)
     if (switch_omits(SWITCH_FIXUP_LAPIC_COUNT)) {
         count = s->initial_count;
     }
-    *lapic_reg(&page, LAPIC_REG_TMCCT) = count;
+    *lapic_reg(page, LAPIC_REG_TMCCT) = count;
     if (!count && !periodic) {
-        *lapic_reg(&page, LAPIC_REG_TMICT) = 0;
+        *lapic_reg(page, LAPIC_REG_TMICT) = 0;
     }
+}
+
+int x86_kvm_import_lapic(X86CPU *cpu)
+{
+    X86SwitchCPU *sc = x86_switch_cpu(CPU(cpu));
+    APICCommonState *s = x86_switch_lapic(cpu);
+    int64_t expiry = timer_pending(s->timer) ? s->next_time : -1;
+    struct kvm_lapic_state page;
+
+    kvm_put_apic_state(s, &page);
+    set_lapic_timer(s, &page, expiry);
+    x86_kvm_keep_lapic_timer(s, sc, expiry);
     return kvm_vcpu_ioctl(CPU(cpu), KVM_SET_LAPIC, &page);
+}
+
+/*
+ * KVM's timer runs by the host's clock even if the machine is stopped, and a
+ * load starts it anew, as QEMU gives KVM no count.  So it is set once more when
+ * the machine starts.
+ */
+void x86_kvm_keep_lapic_timer(APICCommonState *s, X86SwitchCPU *sc,
+                              int64_t expiry)
+{
+    sc->stopped_timer.kept = !runstate_is_running();
+    sc->stopped_timer.load_time = s->initial_count_load_time;
+    sc->stopped_timer.expiry = expiry;
+}
+
+/* KVM_SET_LAPIC drops a tick that KVM keeps (kernel: cancel_apic_timer()). */
+static int start_lapic_timer(CPUState *cs)
+{
+    X86SwitchCPU *sc = x86_switch_cpu(cs);
+    APICCommonState *s = x86_switch_lapic(X86_CPU(cs));
+    struct kvm_lapic_state page;
+    int ret = kvm_vcpu_ioctl(cs, KVM_GET_LAPIC, &page);
+
+    if (ret < 0 || !*lapic_reg(&page, LAPIC_REG_TMICT) ||
+        *lapic_reg(&page, LAPIC_REG_LVTT) & APIC_LVT_TIMER_TSCDEADLINE) {
+        return ret;
+    }
+    s->initial_count_load_time = sc->stopped_timer.load_time;
+    set_lapic_timer(s, &page, sc->stopped_timer.expiry);
+    return kvm_vcpu_ioctl(cs, KVM_SET_LAPIC, &page);
+}
+
+static void start_lapic_timers(void *opaque, bool running, RunState state)
+{
+    CPUState *cs;
+
+    if (!running) {
+        return;
+    }
+    virtual_ahead = qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL) - get_clock();
+    CPU_FOREACH(cs) {
+        bool kept = x86_switch_cpu(cs)->stopped_timer.kept;
+
+        x86_switch_cpu(cs)->stopped_timer.kept = false;
+        if (kept && kvm_enabled() && start_lapic_timer(cs) < 0) {
+            warn_report("vCPU %d: the LAPIC's timer runs since the load",
+                        cs->cpu_index);
+        }
+    }
+}
+
+/* The new LAPIC has its timer off. */
+static void reset_lapic_timers(void *opaque)
+{
+    CPUState *cs;
+
+    CPU_FOREACH(cs) {
+        x86_switch_cpu(cs)->stopped_timer.kept = false;
+    }
+}
+
+void x86_kvm_init_lapic_load(void)
+{
+    qemu_add_vm_change_state_handler(start_lapic_timers, NULL);
+    qemu_register_reset(reset_lapic_timers, NULL);
 }

@@ -257,11 +257,11 @@ bool x86_kvm_tsc_offset_moves(CPUState *cs)
 }
 
 /*
- * A load into KVM: @due until the machine starts.  @by_first: @tsc is that of
- * the first vCPU that was loaded, @host the host's at that time.
+ * A load into KVM.  @by_first: @tsc is that of the first vCPU that was loaded,
+ * @host the host's at that time.
  */
 static struct {
-    bool due, by_first;
+    bool by_first;
     X86HostTSC host;
     uint64_t tsc;
 } kvm_load;
@@ -284,7 +284,6 @@ void switch_arch_discard(void)
 void x86_kvm_tsc_load_begins(void)
 {
     x86_kvm_forget_tsc();
-    kvm_load.due = true;
     kvm_load.by_first = false;
 }
 
@@ -299,16 +298,13 @@ void x86_kvm_tsc_load_begins(void)
  * can: then it is not the host's plus an offset, KVM's own offset stays, and
  * x86_kvm_check_tsc() refuses a switch.
  */
-void switch_arch_loaded_kvm(CPUState *cs)
+void x86_kvm_load_tsc(CPUState *cs)
 {
     CPUX86State *env = cpu_env(cs);
     X86SwitchCPU *sc = x86_switch_cpu(cs);
     int64_t second = tsc_khz * 1000ll;
     int64_t offset;
 
-    if (!kvm_load.due) {
-        return;
-    }
     sc->tsc_khz = kvm_vcpu_ioctl(cs, KVM_GET_TSC_KHZ);
     if (is_scaled(sc) || !sc->has_tsc_offset_attr) {
         return;
@@ -395,7 +391,6 @@ static void x86_kvm_tsc_vm_state_change(void *opaque, bool running,
 {
     if (running) {
         x86_kvm_use_loaded_tsc();
-        kvm_load.due = false;
     }
 }
 
