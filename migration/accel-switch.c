@@ -7,9 +7,25 @@
 #include "qemu/osdep.h"
 #include "qapi/error.h"
 #include "qemu/error-report.h"
+#include "migration/blocker.h"
 #include "migration/misc.h"
 #include "migration/vmstate.h"
 #include "accel/switch/arch.h"
+
+/*
+ * With another form of streams than ours the section is left out.  QEMU then
+ * calls nothing else before it saves; it calls this once a save.
+ */
+static bool switch_section_needed(void *opaque)
+{
+    SwitchState *s = opaque;
+
+    if (s->streams != ACCEL_STREAMS_SWITCH) {
+        switch_before_save();
+        return false;
+    }
+    return true;
+}
 
 /*
  * The form of a vCPU's state depends on the accelerator (x87 order, MSRs,
@@ -45,11 +61,7 @@ static int switch_post_load(void *opaque, int version_id)
                           SwitchableAccel_str(s->saved_active));
         return -EINVAL;
     }
-    if (s->active == SWITCHABLE_ACCEL_KVM) {
-        return switch_arch_post_load_kvm();
-    }
-    switch_arch_post_load_tcg();
-    return 0;
+    return switch_load_vcpus();
 }
 
 static const VMStateDescription vmstate_switch = {
@@ -57,6 +69,7 @@ static const VMStateDescription vmstate_switch = {
     .version_id = 2,
     .minimum_version_id = 2,
     .priority = MIG_PRI_MAX,
+    .needed = switch_section_needed,
     .pre_save = switch_pre_save,
     .post_load = switch_post_load,
     .fields = (const VMStateField[]) {
@@ -65,6 +78,73 @@ static const VMStateDescription vmstate_switch = {
         VMSTATE_END_OF_LIST()
     }
 };
+
+/*
+ * Plain QEMU has the device kvmvapic, which patches accesses to the LAPIC's TPR
+ * in the guest's code.  There is none here (hazard E8): it is only looked at
+ * whether it has patched anything.
+ */
+#define KVMVAPIC_ACTIVE 1       /* VAPICMode in hw/i386/vapic.c */
+
+typedef struct PlainKVMVAPIC {
+    uint32_t mode;
+} PlainKVMVAPIC;
+
+static int kvmvapic_post_load(void *opaque, int version_id)
+{
+    const PlainKVMVAPIC *s = opaque;
+
+    if (s->mode == KVMVAPIC_ACTIVE) {
+        error_report("the guest's code was patched by the device kvmvapic: save"
+                     " it from a QEMU with -global apic-common.vapic=off");
+        return -EINVAL;
+    }
+    return 0;
+}
+
+static bool kvmvapic_needed(void *opaque)
+{
+    return false;               /* it is loaded, not saved */
+}
+
+static const VMStateDescription vmstate_kvmvapic = {
+    .name = "kvm-tpr-opt",
+    .version_id = 1,
+    .minimum_version_id = 1,
+    .needed = kvmvapic_needed,
+    .post_load = kvmvapic_post_load,
+    .fields = (const VMStateField[]) {
+        VMSTATE_UNUSED(124),    /* the guest's copy of the option ROM's data */
+        VMSTATE_UINT32(mode, PlainKVMVAPIC),
+        VMSTATE_UNUSED(16),
+        VMSTATE_END_OF_LIST()
+    }
+};
+
+/* The guest can't be saved as streams= says.  NULL: it can. */
+static Error *switch_save_blocker;
+
+void switch_moved_for_streams(void)
+{
+    SwitchableAccel plain;
+    Error *err = NULL;
+
+    if (!switch_plain_accel(&plain)) {
+        return;
+    }
+    if (plain == switch_state->active) {
+        migrate_del_blocker(&switch_save_blocker);
+    } else if (!switch_save_blocker) {
+        error_setg(&switch_save_blocker, "the guest is in %s, and"
+                   " streams=%s: switch it first (switch_accel %s)",
+                   SwitchableAccel_str(switch_state->active),
+                   AccelStreams_str(switch_state->streams),
+                   SwitchableAccel_str(plain));
+        if (migrate_add_blocker_internal(&switch_save_blocker, &err) < 0) {
+            warn_report_err(err);
+        }
+    }
+}
 
 static char *switch_migration_reason(void)
 {
@@ -80,6 +160,11 @@ void switch_init_migration(void)
         .passes = true,
     };
 
+    static PlainKVMVAPIC kvmvapic;
+
     switch_add_blocker(&migration);
     vmstate_register(NULL, 0, &vmstate_switch, switch_state);
+    if (switch_state->streams != ACCEL_STREAMS_SWITCH) {
+        vmstate_register(NULL, 0, &vmstate_kvmvapic, &kvmvapic);
+    }
 }

@@ -125,6 +125,10 @@ void switch_arch_pre_save_tcg(void);
  * before this was successful
  */
 void switch_arch_pre_save_kvm(bool exported);
+/* And then, if plain QEMU's TCG is to load it */
+void switch_arch_pre_save_plain_tcg(void);
+/* After the vCPUs were loaded that it has saved */
+void switch_arch_loaded_plain_tcg(void);
 /* After the switch's section was loaded, in TCG */
 void switch_arch_post_load_tcg(void);
 /* The same under KVM; returns 0 or a negative errno */

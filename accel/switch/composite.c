@@ -175,6 +175,7 @@ static int switch_init_machine(MachineState *ms)
     /* KVM runs until the machine is made. */
     tcg_allowed = false;
     s->active = SWITCHABLE_ACCEL_KVM;
+    switch_moved_for_streams();
     /* In TCG an irqfd would inject into KVM, behind QEMU's back. */
     kvm_msi_via_irqfd_allowed = false;
 
@@ -286,6 +287,16 @@ static void switch_set_on_kvm_error(Object *obj, int value, Error **errp)
     SWITCH_ACCEL(obj)->on_kvm_error = value;
 }
 
+static int switch_get_streams(Object *obj, Error **errp)
+{
+    return SWITCH_ACCEL(obj)->streams;
+}
+
+static void switch_set_streams(Object *obj, int value, Error **errp)
+{
+    SWITCH_ACCEL(obj)->streams = value;
+}
+
 #define SWITCH_BOOL_PROPERTY(field) \
     static bool switch_get_##field(Object *obj, Error **errp) \
     { \
@@ -392,6 +403,13 @@ static void switch_accel_class_init(ObjectClass *oc, void *data)
     object_class_property_set_description(oc, "on-kvm-error",
         "what to do when KVM can't execute an instruction:"
         " report (default) or tcg, which is no security boundary");
+
+    object_class_property_add_enum(oc, "streams", "AccelStreams",
+                                   &AccelStreams_lookup,
+                                   switch_get_streams, switch_set_streams);
+    object_class_property_set_description(oc, "streams",
+        "whose migration streams and snapshots are saved and loaded: switch"
+        " (default), plain-kvm or plain-tcg");
 
     object_class_property_add_bool(oc, "keep-translations",
                                    switch_get_keep_translations,

@@ -23,30 +23,21 @@
 static struct {
     bool begun;
     bool restarts;              /* what is said at its start is said again */
-    bool named;                 /* the stream has said where it was saved */
+    bool named;                 /* it is known where the guest was saved */
+    bool plain;                 /* if no section tells, it was where streams= */
+    bool plain_tcg;             /* says; that is plain QEMU's TCG */
+    Error *refused;             /* why it can't come from there; or NULL */
     bool due;                   /* the guest is still to be switched to @to */
     SwitchableAccel to;
     SwitchableAccel was;        /* active when the load began */
     AccelSwitchInfo *last;      /* the last switch of this load; or NULL */
 } load;
 
-void switch_load_starts(CPUState *cpu)
+bool switch_plain_accel(SwitchableAccel *accel)
 {
-    if (cpu == first_cpu && !load.restarts) {
-        load.begun = true;
-        load.named = false;
-        load.was = switch_state->active;
-    }
-}
-
-bool accel_switch_may_load_vcpus(void)
-{
-    if (accel_switch_configured() && !load.named) {
-        error_report("the stream does not name the accelerator that it was"
-                     " saved under: it was not saved under -accel switch");
-        return false;
-    }
-    return true;
+    *accel = switch_state->streams == ACCEL_STREAMS_PLAIN_KVM
+             ? SWITCHABLE_ACCEL_KVM : SWITCHABLE_ACCEL_TCG;
+    return switch_state->streams != ACCEL_STREAMS_SWITCH;
 }
 
 /*
@@ -76,6 +67,9 @@ void switch_before_save(void)
         switch_save_kvm();
     } else {
         switch_arch_pre_save_tcg();
+        if (switch_state->streams == ACCEL_STREAMS_PLAIN_TCG) {
+            switch_arch_pre_save_plain_tcg();
+        }
     }
 }
 
@@ -142,6 +136,55 @@ bool switch_load_begin(SwitchableAccel saved, Error **errp)
     return true;
 }
 
+/* Before QEMU loads a section: plain QEMU's do not say where it was saved. */
+void switch_load_starts(CPUState *cpu)
+{
+    SwitchableAccel plain;
+
+    if (cpu != first_cpu || load.restarts) {
+        return;
+    }
+    load.begun = true;
+    load.named = load.plain = false;
+    load.was = switch_state->active;
+    g_clear_pointer(&load.refused, error_free);
+    if (switch_plain_accel(&plain)) {
+        load.plain = switch_load_begin(plain, &load.refused);
+        load.named = false;
+    }
+}
+
+int switch_load_vcpus(void)
+{
+    load.plain = false;
+    if (switch_state->active == SWITCHABLE_ACCEL_KVM) {
+        return switch_arch_post_load_kvm();
+    }
+    switch_arch_post_load_tcg();
+    return 0;
+}
+
+bool accel_switch_may_load_vcpus(void)
+{
+    if (!accel_switch_configured() || load.named) {
+        return true;
+    }
+    if (load.refused) {
+        error_reportf_err(g_steal_pointer(&load.refused), "streams=%s: ",
+                          AccelStreams_str(switch_state->streams));
+        return false;
+    }
+    if (!load.plain) {
+        error_report("the stream does not name the accelerator that it was"
+                     " saved under: if plain QEMU saved it, give -accel"
+                     " switch,streams=plain-kvm or streams=plain-tcg");
+        return false;
+    }
+    load.named = true;
+    load.plain_tcg = switch_state->active == SWITCHABLE_ACCEL_TCG;
+    return switch_load_vcpus() == 0;
+}
+
 /* To those outside the switches of a load are one, or none. */
 static void switch_load_announce(void)
 {
@@ -164,6 +207,10 @@ void switch_load_end(void)
         return;
     }
     load.begun = load.named = false;
+    if (load.plain_tcg) {
+        load.plain_tcg = false;
+        switch_arch_loaded_plain_tcg();
+    }
     if (load.due) {
         result = switch_in_load(load.to, &err);
         load.due = result == SWITCH_NOT_NOW;

@@ -29,6 +29,7 @@ struct SwitchState {
 
     SwitchableAccel initial;
     OnKvmError on_kvm_error;
+    AccelStreams streams;
     bool keep_translations;
     bool plugins;               /* may be loaded */
     bool read_back;
@@ -172,6 +173,13 @@ void switch_load_starts(CPUState *cpu);
 bool switch_load_begin(SwitchableAccel saved, Error **errp);
 
 /**
+ * switch_load_vcpus: the sections of the vCPUs are about to be loaded
+ *
+ * As switch_load_begin(), and after it.  0 or a negative errno.
+ */
+int switch_load_vcpus(void);
+
+/**
  * switch_load_end: the load is over, or has failed
  *
  * Switches the guest to where the one was that it replaces.  If that is
@@ -182,7 +190,15 @@ bool switch_load_begin(SwitchableAccel saved, Error **errp);
  */
 void switch_load_end(void);
 
+/* The accelerator of plain QEMU's streams.  False with streams=switch. */
+bool switch_plain_accel(SwitchableAccel *accel);
+
 /* migration/accel-switch.c: the stream's section, and its blocker.  At init. */
 void switch_init_migration(void);
+/*
+ * The guest is under another accelerator now: can it be saved as streams= says?
+ * Main thread, BQL held.
+ */
+void switch_moved_for_streams(void);
 
 #endif

@@ -39,6 +39,7 @@ static void switch_set_globals(SwitchableAccel to)
     kvm_async_interrupts_allowed = kvm;
     kvm_halt_in_kernel_allowed = kvm;
     switch_state->active = to;
+    switch_moved_for_streams();
 }
 
 /* Time since the last call, in ns. */

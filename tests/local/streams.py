@@ -10,11 +10,13 @@ import socket
 import subprocess
 import tempfile
 
+from lib import plain as plain_streams
 from lib import streams
-from lib.ways import SEED, kvm_runs
+from lib.ways import SEED, Way, kvm_runs
 from vas import paths
+from vas.debianqemu import debian_qemu
 from vas.host import LocalHost
-from vas.machine import Machine
+from vas.machine import Machine, MachineError
 from vas.patience import patiently
 from vas.testing import (PLAIN_KVM, Failure, Payload, expect_equal, gdb_command, main, make_qcow2, need_kvm,
                          payload_arguments, wait_until)
@@ -118,6 +120,69 @@ def plain():
         refuse_stream(accel, "switch", "the stream does not name the accelerator")
         initial = accel.split(",")[0]
         refuse_stream(f"switch,initial={initial}", accel, "Unknown savevm section or instance 'accel-switch'")
+
+
+def plain_form(streams_form):
+    """Debian's own QEMU, unmodified, under the accelerator of that name."""
+    need_kvm()
+    with LocalHost() as host:
+        binary = debian_qemu("x86_64")
+        plain_streams.saved_elsewhere(streams_form, host)
+        if streams_form == "plain-kvm":
+            plain_streams.takes_own(host)
+        plain_streams.to_and_fro(streams_form, binary, host,
+                                 [way for way in plain_streams.ways(streams_form) if kvm_runs(way) and not way.known_errors])
+
+
+def plain_refusals():
+    """What plain QEMU would show the guest and -accel switch can't is refused by its name, before it runs."""
+    need_kvm()
+    for model, form, why in (("max", "plain-tcg", "needs a named CPU model"),
+                             ("qemu64,kvm=on", "plain-tcg", "does not work with KVM's own CPU features"),
+                             ("qemu64", "plain-kvm", "-kvm-asyncpf,-kvm-steal-time,-kvm-pv-eoi"),
+                             ("qemu64", "plain-tcg", "-svm"),
+                             ("max", "plain-kvm", "pmu=off")):
+        try:
+            Machine(["-accel", f"switch,streams={form}", "-cpu", model]).close()
+        except MachineError as error:
+            if why not in str(error):
+                raise
+        else:
+            raise Failure(f"streams={form} takes -cpu {model}")
+    # What is said to be left out is all there is to leave out.
+    with LocalHost() as host:
+        for model, form in (("max", "plain-kvm"), ("qemu64", "plain-kvm"), ("qemu64", "plain-tcg")):
+            model += "," + plain_streams.lost_features(form, model, [], host)
+            expect_equal(f"-cpu {model} lacks for {form}", "", plain_streams.lost_features(form, model, [], host))
+
+
+def kvmvapic():
+    """A guest whose code the device kvmvapic has patched is refused."""
+    need_kvm()
+    with LocalHost() as host:
+        way = plain_streams.with_common_cpu(Way("soak64", "x86_64", 1, ""), "plain-kvm", host)
+        path = host.scratch("stream")
+        with plain_streams.with_binary(way, debian_qemu("x86_64")).payload("kvm", None, host) as source:
+            source.expect_laps(3)
+            source.machine.qmp("migrate", uri="file:" + path)
+            streams.wait_completed(source.machine)
+        with open(path, "rb") as file:
+            stream = bytearray(file.read())
+        # Behind the section's name: instance, version, the guest's copy of the ROM's data, the mode
+        at = stream.index(b"\x0bkvm-tpr-opt") + 12 + 4 + 4 + 124
+        expect_equal("kvmvapic's mode in the stream", 0, int.from_bytes(stream[at:at + 4], "big"))
+        for mode, why in ((0, None), (2, None), (1, "the guest's code was patched by the device kvmvapic")):
+            stream[at:at + 4] = mode.to_bytes(4, "big")
+            with open(path, "wb") as file:
+                file.write(stream)
+            with way.payload("switch,streams=plain-kvm", None, host, ["-incoming", "defer"], start=False) as copy:
+                copy.machine.qmp("migrate-incoming", {"uri": "file:" + path, "exit-on-error": False})
+                if why:
+                    wait_until(lambda: why in copy.machine.output(), copy.machine.output)
+                else:
+                    streams.wait_completed(copy.machine)
+                    copy.machine.cont()
+                    copy.expect_laps(3)
 
 
 def refuse_stream(here, there, why):
@@ -269,5 +334,8 @@ def digests():
 
 main({**{name: functools.partial(by_kind, name) for name in streams.KINDS},
       "snapshots": snapshots, "digests": digests, "damaged": damaged_section,
-      "mxcsr": mxcsr, "plain": plain, "waits": waits,
+      "mxcsr": mxcsr, "plain": plain,
+      "plain-kvm": functools.partial(plain_form, "plain-kvm"),
+      "plain-tcg": functools.partial(plain_form, "plain-tcg"),
+      "plain-refusals": plain_refusals, "kvmvapic": kvmvapic, "waits": waits,
       "in-a-row": in_a_row, "window": window, "debugger": debugger})

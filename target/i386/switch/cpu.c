@@ -14,6 +14,7 @@
 #include "cpu.h"
 #include "cpu-internal.h"
 #include "hw/boards.h"
+#include "hw/i386/pc.h"
 #include "tcg/helper-tcg.h"
 #include "switch/kvm/kvm.h"
 #include "switch/kvm/module.h"
@@ -27,14 +28,25 @@ X86SwitchCPU *x86_switch_cpu(CPUState *cs)
     return &x86_switch_cpus[cs->cpu_index];
 }
 
+/* Plain QEMU's machines have no device of kvm-clock in TCG, nor its section. */
+static void x86_switch_init_plain_machine(MachineState *ms)
+{
+    if (switch_state->streams == ACCEL_STREAMS_PLAIN_TCG &&
+        object_dynamic_cast(OBJECT(ms), TYPE_PC_MACHINE)) {
+        PC_MACHINE_GET_CLASS(ms)->kvmclock_create_always = false;
+    }
+}
+
 bool switch_arch_init(MachineState *ms, Error **errp)
 {
     x86_switch_cpus = g_new0(X86SwitchCPU, ms->smp.max_cpus);
+    x86_switch_init_plain_machine(ms);
     x86_kvm_module_init();
     if (!x86_kvm_init_pmu(errp)) {
         return false;
     }
     x86_kvm_init_tsc_load();
+    x86_kvm_init_lapic_load();
     x86_kvm_init_load_kvm();
     x86_kvm_init_shadow();
     x86_kvm_init_rules();
@@ -127,18 +139,27 @@ static PropValue x86_switch_default_props[] = {
 static void x86_switch_cpu_instance_init(CPUState *cs)
 {
     X86CPU *cpu = X86_CPU(cs);
+    bool plain = switch_state && switch_state->streams != ACCEL_STREAMS_SWITCH;
+    FeatureWordArray model;
 
+    memcpy(model, cpu->env.features, sizeof(model));
     /*
      * Not TCG's cpu_instance_init(): it would overwrite the host's offsets of
      * XSAVE components, by which QEMU reads KVM's XSAVE area (hazard D4).
      * x86_tcg_feature_mask() drops features whose offsets differ in TCG.
      */
     KVM_CPU_CLASS()->cpu_instance_init(cs);
-    /* On by default in "max"; TCG has neither.  pmu=on, lmce=on are refused. */
-    cpu->enable_pmu = false;
-    cpu->enable_lmce = false;
+    if (!plain) {
+        /* On by default in "max"; TCG has neither.  =on is refused. */
+        cpu->enable_pmu = false;
+        cpu->enable_lmce = false;
+    }
     if (X86_CPU_GET_CLASS(cpu)->model) {
-        x86_cpu_apply_props(cpu, x86_switch_default_props);
+        if (plain) {
+            x86_tcg_plain_cpu_defaults(cpu, model);
+        } else {
+            x86_cpu_apply_props(cpu, x86_switch_default_props);
+        }
     }
 }
 
@@ -146,7 +167,8 @@ static bool x86_switch_cpu_realize(CPUState *cs, Error **errp)
 {
     X86CPU *cpu = X86_CPU(cs);
 
-    return x86_tcg_check_features(cpu, errp) &&
+    return x86_tcg_check_plain_features(cpu, errp) &&
+           x86_tcg_check_features(cpu, errp) &&
            x86_kvm_check_tsc_khz(&cpu->env, errp) &&
            KVM_CPU_CLASS()->cpu_target_realize(cs, errp);
 }

@@ -110,7 +110,7 @@ SwitchResult switch_arch_export_kvm(Error **errp)
     return result == SWITCH_OK ? switch_each_vcpu(export_vcpu, errp) : result;
 }
 
-/* QEMU has a copy of all that it knows of a vCPU, as cpu_synchronize_state(). */
+/* QEMU has a copy of all vCPUs, as after cpu_synchronize_state(). */
 void switch_arch_pre_save_kvm(bool exported)
 {
     CPUState *cs;

@@ -12,7 +12,10 @@
 #include "qemu/osdep.h"
 #include "qapi/error.h"
 #include "qemu/error-report.h"
+#include "qemu/seqlock.h"
 #include "qemu/timer.h"
+#include "system/cpu-timers-internal.h"
+#include "system/cpu-timers.h"
 #include "system/kvm.h"
 #include "system/reset.h"
 #include "system/runstate.h"
@@ -377,6 +380,34 @@ void switch_arch_pre_save_tcg(void)
 
         cpu_env(cs)->tsc = not_below(x86_kvm_tsc_base_at(sc, &host) +
                                      sc->tsc_offset, sc->tsc_least);
+    }
+}
+
+/*
+ * Plain QEMU's TSC in TCG is cpu_get_ticks(), one for all vCPUs, whose value at
+ * the machine's stop is in a section of its own.
+ */
+void switch_arch_pre_save_plain_tcg(void)
+{
+    uint64_t tsc = cpu_env(first_cpu)->tsc;
+    CPUState *cs;
+
+    CPU_FOREACH(cs) {
+        tsc = not_below(tsc, cpu_env(cs)->tsc);
+    }
+    seqlock_write_lock(&timers_state.vm_clock_seqlock,
+                       &timers_state.vm_clock_lock);
+    timers_state.cpu_ticks_offset = tsc;
+    seqlock_write_unlock(&timers_state.vm_clock_seqlock,
+                         &timers_state.vm_clock_lock);
+}
+
+void switch_arch_loaded_plain_tcg(void)
+{
+    CPUState *cs;
+
+    CPU_FOREACH(cs) {
+        cpu_env(cs)->tsc = timers_state.cpu_ticks_offset;
     }
 }
 

@@ -23,8 +23,13 @@ static bool x86_tcg_same_xsave_offset(int component, size_t tcg_offset)
     return eax == 0 || ebx == tcg_offset;
 }
 
+bool x86_tcg_feature_mask_is_off;
+
 uint64_t x86_tcg_feature_mask(FeatureWord w, uint64_t tcg_features)
 {
+    if (x86_tcg_feature_mask_is_off) {
+        return UINT64_MAX;
+    }
     switch (w) {
     case FEAT_1_EDX:
         /* HT only says that leaf 1 describes topology: TCG can show it. */

@@ -10,6 +10,24 @@
 
 #include "switch/x86-switch.h"
 
+/*
+ * feature-mask.c: x86_tcg_feature_mask() masks nothing.  BQL; set for a moment
+ */
+extern bool x86_tcg_feature_mask_is_off;
+
+/* plain-features.c */
+
+/*
+ * At realize: with streams=plain-kvm or plain-tcg, refuse a CPU to which plain
+ * QEMU would give features that this one lacks.
+ */
+bool x86_tcg_check_plain_features(X86CPU *cpu, Error **errp);
+/*
+ * With these, after KVM's instance_init: the defaults of a named model, which
+ * has the features @model, are plain QEMU's.
+ */
+void x86_tcg_plain_cpu_defaults(X86CPU *cpu, const FeatureWordArray model);
+
 /* features.c: called by the vCPU's thread once */
 void x86_tcg_init_cpuid(CPUState *cs, X86SwitchCPU *sc);
 /* At realize: refuse features asked for by name that KVM or TCG lacks. */

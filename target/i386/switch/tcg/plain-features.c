@@ -1,0 +1,131 @@
+/*
+ * The CPU that plain QEMU gives a guest, beside the one of -accel switch
+ *
+ * A stream does not tell the CPU's features.  A guest that comes from plain
+ * QEMU, or goes there, must find the same ones on both sides.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "cpu.h"
+#include "cpu-internal.h"
+#include "system/accel-switch.h"
+#include "switch/tcg/tcg.h"
+
+/* Of those a user cannot ask for; they follow from others. */
+static bool follows_from_others(FeatureWord w)
+{
+    return w == FEAT_XSAVE_XCR0_LO || w == FEAT_XSAVE_XCR0_HI ||
+           w == FEAT_XSAVE_XSS_LO || w == FEAT_XSAVE_XSS_HI;
+}
+
+static bool plain_has(X86CPU *cpu, FeatureWord w, uint64_t feature,
+                      uint64_t plain)
+{
+    return plain & feature &
+           (cpu->env.features[w] | ~cpu->env.user_features[w]);
+}
+
+/* QEMU shows the features of VMX and SVM only beside these. */
+static bool is_hidden(X86CPU *cpu, FeatureWord w)
+{
+    if (w == FEAT_SVM) {
+        return !plain_has(cpu, FEAT_8000_0001_ECX, CPUID_EXT3_SVM, UINT64_MAX);
+    }
+    if (w >= FEAT_VMX_PROCBASED_CTLS && w <= FEAT_VMX_VMFUNC) {
+        return !plain_has(cpu, FEAT_1_ECX, CPUID_EXT_VMX, UINT64_MAX);
+    }
+    return false;
+}
+
+/* What plain QEMU would show of feature word @w, and @cpu does not. */
+static uint64_t lost_features(X86CPU *cpu, FeatureWord w, bool kvm)
+{
+    CPUX86State *env = &cpu->env;
+    uint64_t plain, asked = cpu->filtered_features[w];
+
+    if (kvm) {
+        x86_tcg_feature_mask_is_off = true;
+        plain = x86_cpu_get_supported_feature_word(cpu, w);
+        x86_tcg_feature_mask_is_off = false;
+    } else {
+        plain = feature_word_info[w].tcg_features;
+    }
+    if (cpu->max_features) {
+        asked |= plain & ~env->user_features[w] &
+                 ~feature_word_info[w].no_autoenable_flags;
+    }
+    return follows_from_others(w) || is_hidden(cpu, w)
+           ? 0 : asked & plain & ~env->features[w];
+}
+
+bool x86_tcg_check_plain_features(X86CPU *cpu, Error **errp)
+{
+    AccelStreams streams = switch_state->streams;
+    bool kvm = streams == ACCEL_STREAMS_PLAIN_KVM;
+    g_autoptr(GString) lost = g_string_new(NULL);
+
+    if (streams == ACCEL_STREAMS_SWITCH) {
+        return true;
+    }
+    if (!kvm && cpu->max_features) {
+        error_setg(errp, "streams=plain-tcg needs a named CPU model: 'host' and"
+                   " 'max' are other ones without KVM");
+        return false;
+    }
+    if (!kvm && (cpu->expose_kvm || cpu->env.features[FEAT_KVM])) {
+        error_setg(errp, "streams=plain-tcg does not work with KVM's own CPU"
+                   " features (-cpu kvm=on)");
+        return false;
+    }
+    for (FeatureWord w = 0; w < FEATURE_WORDS; w++) {
+        uint64_t bits = lost_features(cpu, w, kvm);
+
+        for (; bits; bits &= bits - 1) {
+            const char *name = feature_word_info[w].feat_names[ctz64(bits)];
+
+            if (name) {
+                g_string_append_printf(lost, "%s-%s", lost->len ? "," : "",
+                                       name);
+            }
+        }
+    }
+    if (cpu->enable_pmu) {
+        g_string_append(lost, lost->len ? ",pmu=off" : "pmu=off");
+    }
+    if (cpu->enable_lmce) {
+        g_string_append(lost, lost->len ? ",lmce=off" : "lmce=off");
+    }
+    if (!lost->len) {
+        return true;
+    }
+    error_setg(errp, "streams=%s: plain QEMU would show the guest CPU features"
+               " that -accel switch can't. Add to -cpu, on both sides: %s",
+               AccelStreams_str(streams), lost->str);
+    return false;
+}
+
+/* Named models: those of plain QEMU's defaults that KVM's code has changed. */
+static PropValue plain_tcg_props[] = {
+    { "vme", "off" },
+    { NULL, NULL },
+};
+
+static PropValue plain_kvm_props[] = {
+    /* With kernel-irqchip=on, which is plain QEMU's default */
+    { "kvm-msi-ext-dest-id", "off" },
+    { "x2apic", "on" },
+    { NULL, NULL },
+};
+
+void x86_tcg_plain_cpu_defaults(X86CPU *cpu, const FeatureWordArray model)
+{
+    if (switch_state->streams == ACCEL_STREAMS_PLAIN_KVM) {
+        x86_cpu_apply_props(cpu, plain_kvm_props);
+    } else {
+        memcpy(cpu->env.features, model, sizeof(cpu->env.features));
+        cpu->expose_kvm = false;
+        x86_cpu_apply_props(cpu, plain_tcg_props);
+    }
+}
