@@ -12,15 +12,19 @@
 #include "migration/vmstate.h"
 #include "accel/switch/arch.h"
 
+/* The guest can't be saved as streams= says.  NULL: it can. */
+static Error *switch_save_blocker;
+
 /*
- * With another form of streams than ours the section is left out.  QEMU then
- * calls nothing else before it saves; it calls this once a save.
+ * With plain QEMU's form of streams the section is left out.  For such a
+ * section QEMU makes no other call; it makes this one once a save.  A guest
+ * that is elsewhere is not to be saved: switch_pre_save() says so.
  */
 static bool switch_section_needed(void *opaque)
 {
-    SwitchState *s = opaque;
+    SwitchableAccel plain;
 
-    if (s->streams != ACCEL_STREAMS_SWITCH) {
+    if (switch_plain_accel(&plain) && plain == switch_state->active) {
         switch_before_save();
         return false;
     }
@@ -35,6 +39,11 @@ static int switch_pre_save(void *opaque)
 {
     SwitchState *s = opaque;
 
+    if (switch_save_blocker) {
+        /* Not all ways to save ask for blockers (xen-save-devices-state). */
+        error_report("%s", error_get_pretty(switch_save_blocker));
+        return -EINVAL;
+    }
     s->saved_active = s->active;
     s->saved_inverse = ~s->active;
     switch_before_save();
@@ -120,9 +129,6 @@ static const VMStateDescription vmstate_kvmvapic = {
         VMSTATE_END_OF_LIST()
     }
 };
-
-/* The guest can't be saved as streams= says.  NULL: it can. */
-static Error *switch_save_blocker;
 
 void switch_moved_for_streams(void)
 {

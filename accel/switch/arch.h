@@ -121,10 +121,11 @@ void switch_arch_discard(void);
 /* Before the guest is saved in TCG */
 void switch_arch_pre_save_tcg(void);
 /*
- * Before it is saved under KVM: @exported says whether the export that comes
- * before this was successful
+ * Before it is saved under KVM, all vCPUs synchronized: have QEMU's copy of
+ * them as complete as an export's.  If that fails sets @errp, and the copy is
+ * as it was.  Drops the BQL for a moment.
  */
-void switch_arch_pre_save_kvm(bool exported);
+bool switch_arch_pre_save_kvm(Error **errp);
 /* And then, if plain QEMU's TCG is to load it */
 void switch_arch_pre_save_plain_tcg(void);
 /* After the vCPUs were loaded that it has saved */

@@ -24,8 +24,8 @@ static struct {
     bool begun;
     bool restarts;              /* what is said at its start is said again */
     bool named;                 /* it is known where the guest was saved */
-    bool plain;                 /* if no section tells, it was where streams= */
-    bool plain_tcg;             /* says; that is plain QEMU's TCG */
+    bool plain;                 /* a stream without our section is plain's */
+    bool plain_tcg;             /* it was, and the guest was in TCG */
     Error *refused;             /* why it can't come from there; or NULL */
     bool due;                   /* the guest is still to be switched to @to */
     SwitchableAccel to;
@@ -47,15 +47,12 @@ bool switch_plain_accel(SwitchableAccel *accel)
 static void switch_save_kvm(void)
 {
     g_autoptr(Error) err = NULL, failed = NULL;
-    SwitchResult result;
+    bool saved;
 
     switch_ioctl_watch(SWITCHABLE_ACCEL_TCG);
-    result = switch_arch_export_kvm(&err);
-    if (!switch_ioctl_unwatch(&failed)) {
-        result = SWITCH_REFUSED;
-    }
-    switch_arch_pre_save_kvm(result == SWITCH_OK);
-    if (result != SWITCH_OK) {
+    saved = switch_arch_pre_save_kvm(&err);
+    switch_ioctl_unwatch(&failed);
+    if (!saved) {
         warn_report("the LAPIC's timers will begin anew where this guest is"
                     " loaded: %s", error_get_pretty(failed ?: err));
     }
@@ -136,7 +133,10 @@ bool switch_load_begin(SwitchableAccel saved, Error **errp)
     return true;
 }
 
-/* Before QEMU loads a section: plain QEMU's do not say where it was saved. */
+/*
+ * Before QEMU loads a section.  No section of plain QEMU's says under which
+ * accelerator the guest was saved.
+ */
 void switch_load_starts(CPUState *cpu)
 {
     SwitchableAccel plain;
@@ -145,7 +145,7 @@ void switch_load_starts(CPUState *cpu)
         return;
     }
     load.begun = true;
-    load.named = load.plain = false;
+    load.named = load.plain = load.plain_tcg = false;
     load.was = switch_state->active;
     g_clear_pointer(&load.refused, error_free);
     if (switch_plain_accel(&plain)) {

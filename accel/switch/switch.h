@@ -173,7 +173,7 @@ void switch_load_starts(CPUState *cpu);
 bool switch_load_begin(SwitchableAccel saved, Error **errp);
 
 /**
- * switch_load_vcpus: the sections of the vCPUs are about to be loaded
+ * switch_load_vcpus: guest memory was loaded, and no vCPU has KVM's state yet
  *
  * As switch_load_begin(), and after it.  0 or a negative errno.
  */

@@ -13,6 +13,7 @@
 #include "qemu/module.h"
 #include "hw/i386/apic_internal.h"
 #include "hw/pci/msi.h"
+#include "system/accel-switch.h"
 #include "system/kvm.h"
 
 #define TYPE_SWITCH_APIC "switch-apic"
@@ -58,9 +59,20 @@ static void switch_apic_pre_save(APICCommonState *s)
     }
 }
 
+/*
+ * KVM's one-shot would tick at once, as QEMU loads no current count: the
+ * timer is off in KVM until the machine starts.
+ */
 static void switch_apic_post_load(APICCommonState *s)
 {
+    uint32_t initial_count = s->initial_count;
+
+    if (kvm_enabled()) {
+        accel_switch_keep_lapic_timer(s);
+        s->initial_count = 0;
+    }
     engine()->post_load(s);
+    s->initial_count = initial_count;
 }
 
 static void switch_apic_reset(APICCommonState *s)

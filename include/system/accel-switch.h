@@ -293,6 +293,13 @@ static inline bool x86_switch_handle_debug(CPUState *cpu,
     return accel_switch_configured() && x86_kvm_handle_debug(cpu, arch, ret);
 }
 
+struct APICCommonState;
+/*
+ * hw/intc/apic_switch.c: @s was loaded, and is about to be put into KVM without
+ * its timer.  Main thread, BQL held.
+ */
+void accel_switch_keep_lapic_timer(struct APICCommonState *s);
+
 /**
  * x86_switch_get_tsc: the guest's TSC, in ticks, while TCG runs @env
  *

@@ -29,20 +29,25 @@ X86SwitchCPU *x86_switch_cpu(CPUState *cs)
 }
 
 /* Plain QEMU's machines have no device of kvm-clock in TCG, nor its section. */
-static void x86_switch_init_plain_machine(MachineState *ms)
+static bool x86_switch_init_plain_machine(MachineState *ms, Error **errp)
 {
-    if (switch_state->streams == ACCEL_STREAMS_PLAIN_TCG &&
-        object_dynamic_cast(OBJECT(ms), TYPE_PC_MACHINE)) {
-        PC_MACHINE_GET_CLASS(ms)->kvmclock_create_always = false;
+    if (switch_state->streams != ACCEL_STREAMS_PLAIN_TCG) {
+        return true;
     }
+    if (!object_dynamic_cast(OBJECT(ms), TYPE_PC_MACHINE)) {
+        error_setg(errp, "streams=plain-tcg works with the machines pc and q35"
+                   " only");
+        return false;
+    }
+    PC_MACHINE_GET_CLASS(ms)->kvmclock_create_always = false;
+    return true;
 }
 
 bool switch_arch_init(MachineState *ms, Error **errp)
 {
     x86_switch_cpus = g_new0(X86SwitchCPU, ms->smp.max_cpus);
-    x86_switch_init_plain_machine(ms);
     x86_kvm_module_init();
-    if (!x86_kvm_init_pmu(errp)) {
+    if (!x86_switch_init_plain_machine(ms, errp) || !x86_kvm_init_pmu(errp)) {
         return false;
     }
     x86_kvm_init_tsc_load();
@@ -140,9 +145,8 @@ static void x86_switch_cpu_instance_init(CPUState *cs)
 {
     X86CPU *cpu = X86_CPU(cs);
     bool plain = switch_state && switch_state->streams != ACCEL_STREAMS_SWITCH;
-    FeatureWordArray model;
+    g_autofree X86CPU *model = plain ? g_memdup2(cpu, sizeof(*cpu)) : NULL;
 
-    memcpy(model, cpu->env.features, sizeof(model));
     /*
      * Not TCG's cpu_instance_init(): it would overwrite the host's offsets of
      * XSAVE components, by which QEMU reads KVM's XSAVE area (hazard D4).

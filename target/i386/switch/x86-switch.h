@@ -104,11 +104,12 @@ typedef struct X86SwitchCPU {
     X86LapicTimer lapic_timer;
 
     /*
-     * The machine is stopped, and KVM's copy of the LAPIC's timer runs on: when
+     * The machine is stopped, and KVM has the LAPIC with its timer off: when
      * it was started and fires next, by QEMU_CLOCK_VIRTUAL.  -1: it does not.
      */
     struct {
         bool kept;
+        uint32_t initial_count;
         int64_t load_time, expiry;
     } stopped_timer;
 

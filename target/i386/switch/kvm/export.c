@@ -9,6 +9,7 @@
 #include "exec/tb-flush.h"
 #include "exec/tb-validate.h"
 #include "hw/i386/apic.h"
+#include "system/hw_accel.h"
 #include "system/kvm.h"
 #include "switch/kvm/kvm.h"
 #include "switch/kvm/module.h"
@@ -75,6 +76,9 @@ static SwitchResult begin_vcpu(CPUState *cs, Error **errp)
     return SWITCH_OK;
 }
 
+/* The export is for a stream, which may have what TCG does not. */
+static bool saving;
+
 static SwitchResult export_vcpu(CPUState *cs, Error **errp)
 {
     ERRP_GUARD();
@@ -92,7 +96,7 @@ static SwitchResult export_vcpu(CPUState *cs, Error **errp)
         error_prepend(errp, "vCPU %d: ", cs->cpu_index);
         return SWITCH_REFUSED;
     }
-    if (!x86_kvm_check_msrs(cs, sc, errp)) {
+    if (!saving && !x86_kvm_check_msrs(cs, sc, errp)) {
         return SWITCH_REFUSED;
     }
     sc->interrupt_shadow = sc->taken.interrupt_shadow;
@@ -110,17 +114,27 @@ SwitchResult switch_arch_export_kvm(Error **errp)
     return result == SWITCH_OK ? switch_each_vcpu(export_vcpu, errp) : result;
 }
 
-/* QEMU has a copy of all vCPUs, as after cpu_synchronize_state(). */
-void switch_arch_pre_save_kvm(bool exported)
+bool switch_arch_pre_save_kvm(Error **errp)
 {
+    SwitchResult result;
     CPUState *cs;
 
+    saving = true;
+    result = switch_arch_export_kvm(errp);
+    saving = false;
     CPU_FOREACH(cs) {
-        if (exported) {
-            x86_kvm_lapic_timer_to_qemu(X86_CPU(cs), x86_switch_cpu(cs));
+        X86SwitchCPU *sc = x86_switch_cpu(cs);
+
+        if (result == SWITCH_OK) {
+            cs->vcpu_dirty = true;      /* QEMU has a copy. */
+        } else if (!cs->vcpu_dirty) {
+            cpu_synchronize_state(cs);
         }
-        cs->vcpu_dirty = true;
+        if (result == SWITCH_OK || sc->stopped_timer.kept) {
+            x86_kvm_lapic_timer_to_qemu(X86_CPU(cs), sc);
+        }
     }
+    return result == SWITCH_OK;
 }
 
 void switch_arch_abandon_export(void)

@@ -217,13 +217,9 @@ int switch_arch_post_load_kvm(void)
 
 void switch_arch_loaded_kvm(CPUState *cs)
 {
-    APICCommonState *s = x86_switch_lapic(X86_CPU(cs));
-
-    if (!kvm_loaded) {
-        return;
+    if (kvm_loaded) {
+        x86_kvm_load_tsc(cs);
     }
-    x86_kvm_load_tsc(cs);
-    x86_kvm_keep_lapic_timer(s, x86_switch_cpu(cs), s->timer_expiry);
 }
 
 /* If this fails, KVM has refused the registers, too: QEMU has reported it. */

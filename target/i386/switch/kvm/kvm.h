@@ -41,11 +41,11 @@ void x86_kvm_lapic_to_tcg(X86CPU *cpu, X86SwitchCPU *sc);
 /* Returns 0 or a negative errno. */
 int x86_kvm_import_lapic(X86CPU *cpu);
 /*
- * KVM is given the LAPIC of a machine that may be stopped: set its timer again
+ * KVM is given the LAPIC of a stopped machine, with its timer off: set that
  * when the machine starts.  @expiry: by QEMU_CLOCK_VIRTUAL, or -1
  */
-void x86_kvm_keep_lapic_timer(APICCommonState *s, X86SwitchCPU *sc,
-                              int64_t expiry);
+void x86_kvm_keep_lapic_timer(const APICCommonState *s, X86SwitchCPU *sc,
+                              uint32_t initial_count, int64_t expiry);
 void x86_kvm_init_lapic_load(void);
 
 /* settle.c */
@@ -169,6 +169,11 @@ int x86_kvm_poison_tsc(CPUState *cs);
 void x86_kvm_forget_tsc(void);
 /* The same, and it is a load into KVM. */
 void x86_kvm_tsc_load_begins(void);
+/*
+ * For how long QEMU_CLOCK_VIRTUAL has stood still with the machine, while
+ * KVM's clocks ran on; in ns.  0: the machine runs, or has never run.
+ */
+int64_t x86_kvm_stopped_for(void);
 /* Then, for each vCPU: put the TSC that was loaded. */
 void x86_kvm_load_tsc(CPUState *cs);
 /* Comes before the TSC is used: a load may have brought another one. */

@@ -123,7 +123,7 @@ int x86_kvm_begin_lapic_timer(CPUState *cs, X86SwitchCPU *sc)
         timer = lapic_timer_of(page);
         t->in_doubt = false;
         t->count = *lapic_reg(page, LAPIC_REG_TMCCT);
-        t->unsettled = timer != LAPIC_TIMER_OFF && !sc->stopped_timer.kept &&
+        t->unsettled = timer != LAPIC_TIMER_OFF &&
                        !(timer == LAPIC_TIMER_ONE_SHOT && t->count) &&
                        !switch_omits(SWITCH_FIXUP_LAPIC_EXPIRED);
     }
@@ -166,22 +166,12 @@ int x86_kvm_settle_lapic_timer(CPUState *cs, X86SwitchCPU *sc)
     return ret;
 }
 
-/*
- * KVM's timer runs by the host's clock, while QEMU_CLOCK_VIRTUAL stands still
- * with the machine: how much that one would be ahead, if it ran on.
- */
-static int64_t virtual_ahead;
-
-static int64_t virtual_clock_if_running(void)
-{
-    return get_clock() + virtual_ahead;
-}
-
 void x86_kvm_took_lapic(X86SwitchCPU *sc, const struct kvm_lapic_state *page)
 {
     sc->taken.lapic_count =
         *lapic_reg((struct kvm_lapic_state *)page, LAPIC_REG_TMCCT);
-    sc->taken.lapic_read_at = virtual_clock_if_running();
+    sc->taken.lapic_read_at = qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL) +
+                              x86_kvm_stopped_for();
 }
 
 /* QEMU has read the LAPIC into APICCommonState. */
@@ -216,7 +206,7 @@ void x86_kvm_export_lapic(X86CPU *cpu, X86SwitchCPU *sc)
 
 /*
  * Time counts on from when the count was read: the timer may be due by now.
- * One that KVM has had since the machine was stopped is as it was then.
+ * One that KVM has not had yet is as it was kept.
  */
 void x86_kvm_lapic_timer_to_qemu(X86CPU *cpu, const X86SwitchCPU *sc)
 {
@@ -228,6 +218,7 @@ void x86_kvm_lapic_timer_to_qemu(X86CPU *cpu, const X86SwitchCPU *sc)
     uint64_t gone = s->initial_count - MIN(t->count, s->initial_count);
 
     if (sc->stopped_timer.kept) {
+        s->initial_count = sc->stopped_timer.initial_count;
         s->initial_count_load_time = sc->stopped_timer.load_time;
         s->next_time = s->timer_expiry = sc->stopped_timer.expiry;
         return;
@@ -286,9 +277,10 @@ static int64_t end_lapic_period(APICCommonState *s,
  * KVM_SET_LAPIC starts the timer from TMCCT, and a one-shot with a TMCCT of 0
  * fires at once (kernel: set_target_expiration()).  So a one-shot that has
  * fired is put without its initial count, and one that is due with a count of 1
- * (hazard E2).  @expiry: -1 if the timer has nothing to fire.
+ * (hazard E2).  @expiry: -1 if the timer has nothing to fire.  Returns it, or
+ * that of the next period.
  */
-static void set_lapic_timer(APICCommonState *s, struct kvm_lapic_state *page,
+static int64_t set_lapic_timer(APICCommonState *s, struct kvm_lapic_state *page,
                             int64_t expiry)
 {
     bool periodic = s->lvt[APIC_LVT_TIMER] & APIC_LVT_TIMER_PERIODIC;
@@ -301,6 +293,7 @@ static void set_lapic_timer(APICCommonState *s, struct kvm_lapic_state *page,
         if (periodic && !left) {
             left = end_lapic_period(s, page, now);
         }
+        expiry = now + left;
         count = MAX(left >> s->count_shift, 1);
         count = MIN(count, MAX(s->initial_count, 1));
     } else {
@@ -313,6 +306,7 @@ static void set_lapic_timer(APICCommonState *s, struct kvm_lapic_state *page,
     if (!count && !periodic) {
         *lapic_reg(page, LAPIC_REG_TMICT) = 0;
     }
+    return expiry;
 }
 
 int x86_kvm_import_lapic(X86CPU *cpu)
@@ -323,39 +317,54 @@ int x86_kvm_import_lapic(X86CPU *cpu)
     struct kvm_lapic_state page;
 
     kvm_put_apic_state(s, &page);
-    set_lapic_timer(s, &page, expiry);
-    x86_kvm_keep_lapic_timer(s, sc, expiry);
+    expiry = set_lapic_timer(s, &page, expiry);
+    if (!runstate_is_running()) {
+        x86_kvm_keep_lapic_timer(s, sc, s->initial_count, expiry);
+        *lapic_reg(&page, LAPIC_REG_TMICT) = 0;
+        *lapic_reg(&page, LAPIC_REG_TMCCT) = 0;
+    }
     return kvm_vcpu_ioctl(CPU(cpu), KVM_SET_LAPIC, &page);
 }
 
 /*
  * KVM's timer runs by the host's clock even if the machine is stopped, and a
- * load starts it anew, as QEMU gives KVM no count.  So it is set once more when
- * the machine starts.
+ * load gives KVM no count.  So KVM gets the timer when the machine starts.
  */
-void x86_kvm_keep_lapic_timer(APICCommonState *s, X86SwitchCPU *sc,
-                              int64_t expiry)
+void x86_kvm_keep_lapic_timer(const APICCommonState *s, X86SwitchCPU *sc,
+                              uint32_t initial_count, int64_t expiry)
 {
-    sc->stopped_timer.kept = !runstate_is_running();
+    sc->stopped_timer.kept = true;
+    sc->stopped_timer.initial_count = initial_count;
     sc->stopped_timer.load_time = s->initial_count_load_time;
     sc->stopped_timer.expiry = expiry;
 }
 
-/* KVM_SET_LAPIC drops a tick that KVM keeps (kernel: cancel_apic_timer()). */
+void accel_switch_keep_lapic_timer(APICCommonState *s)
+{
+    x86_kvm_keep_lapic_timer(s, x86_switch_cpu(CPU(s->cpu)), s->initial_count,
+                             s->timer_expiry);
+}
+
 static int start_lapic_timer(CPUState *cs)
 {
     X86SwitchCPU *sc = x86_switch_cpu(cs);
     APICCommonState *s = x86_switch_lapic(X86_CPU(cs));
     struct kvm_lapic_state page;
-    int ret = kvm_vcpu_ioctl(cs, KVM_GET_LAPIC, &page);
+    int ret;
 
-    if (ret < 0 || !*lapic_reg(&page, LAPIC_REG_TMICT) ||
-        *lapic_reg(&page, LAPIC_REG_LVTT) & APIC_LVT_TIMER_TSCDEADLINE) {
-        return ret;
-    }
+    s->initial_count = sc->stopped_timer.initial_count;
     s->initial_count_load_time = sc->stopped_timer.load_time;
-    set_lapic_timer(s, &page, sc->stopped_timer.expiry);
-    return kvm_vcpu_ioctl(cs, KVM_SET_LAPIC, &page);
+    if (!s->initial_count ||
+        s->lvt[APIC_LVT_TIMER] & APIC_LVT_TIMER_TSCDEADLINE) {
+        return 0;
+    }
+    ret = kvm_vcpu_ioctl(cs, KVM_GET_LAPIC, &page);
+    if (ret == 0) {
+        *lapic_reg(&page, LAPIC_REG_TMICT) = s->initial_count;
+        set_lapic_timer(s, &page, sc->stopped_timer.expiry);
+        ret = kvm_vcpu_ioctl(cs, KVM_SET_LAPIC, &page);
+    }
+    return ret;
 }
 
 static void start_lapic_timers(void *opaque, bool running, RunState state)
@@ -365,13 +374,12 @@ static void start_lapic_timers(void *opaque, bool running, RunState state)
     if (!running) {
         return;
     }
-    virtual_ahead = qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL) - get_clock();
     CPU_FOREACH(cs) {
         bool kept = x86_switch_cpu(cs)->stopped_timer.kept;
 
         x86_switch_cpu(cs)->stopped_timer.kept = false;
         if (kept && kvm_enabled() && start_lapic_timer(cs) < 0) {
-            warn_report("vCPU %d: the LAPIC's timer runs since the load",
+            warn_report("vCPU %d: the LAPIC's timer stands still",
                         cs->cpu_index);
         }
     }

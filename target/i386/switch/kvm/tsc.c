@@ -260,6 +260,19 @@ bool x86_kvm_tsc_offset_moves(CPUState *cs)
 }
 
 /*
+ * QEMU_CLOCK_VIRTUAL minus the host's clock, when the machine last started.  0:
+ * it has not, since another guest was loaded.
+ */
+static int64_t clock_offset;
+
+int64_t x86_kvm_stopped_for(void)
+{
+    return runstate_is_running() || !clock_offset
+           ? 0 : get_clock() + clock_offset -
+                 qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL);
+}
+
+/*
  * A load into KVM.  @by_first: @tsc is that of the first vCPU that was loaded,
  * @host the host's at that time.
  */
@@ -287,6 +300,7 @@ void switch_arch_discard(void)
 void x86_kvm_tsc_load_begins(void)
 {
     x86_kvm_forget_tsc();
+    clock_offset = 0;
     kvm_load.by_first = false;
 }
 
@@ -367,8 +381,11 @@ void x86_kvm_use_loaded_tsc(void)
     }
 }
 
+/* The TSC at the machine's stop, as with the other clocks */
 void switch_arch_pre_save_tcg(void)
 {
+    uint64_t since_stop = muldiv64(x86_kvm_stopped_for(), tsc_khz, 1000000);
+
     X86HostTSC host;
     CPUState *cs;
 
@@ -379,7 +396,8 @@ void switch_arch_pre_save_tcg(void)
         const X86SwitchCPU *sc = x86_switch_cpu(cs);
 
         cpu_env(cs)->tsc = not_below(x86_kvm_tsc_base_at(sc, &host) +
-                                     sc->tsc_offset, sc->tsc_least);
+                                     sc->tsc_offset - since_stop,
+                                     sc->tsc_least);
     }
 }
 
@@ -415,12 +433,14 @@ void switch_arch_post_load_tcg(void)
 {
     /* The vCPUs' sections, with the TSC, are still to come. */
     tsc_loaded = true;
+    clock_offset = 0;
 }
 
 static void x86_kvm_tsc_vm_state_change(void *opaque, bool running,
                                         RunState state)
 {
     if (running) {
+        clock_offset = timers_state.cpu_clock_offset;
         x86_kvm_use_loaded_tsc();
     }
 }

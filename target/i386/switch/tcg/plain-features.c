@@ -60,6 +60,13 @@ static uint64_t lost_features(X86CPU *cpu, FeatureWord w, bool kvm)
            ? 0 : asked & plain & ~env->features[w];
 }
 
+static void add_option(GString *lost, bool is_lost, const char *option)
+{
+    if (is_lost) {
+        g_string_append_printf(lost, "%s%s", lost->len ? "," : "", option);
+    }
+}
+
 bool x86_tcg_check_plain_features(X86CPU *cpu, Error **errp)
 {
     AccelStreams streams = switch_state->streams;
@@ -86,17 +93,16 @@ bool x86_tcg_check_plain_features(X86CPU *cpu, Error **errp)
             const char *name = feature_word_info[w].feat_names[ctz64(bits)];
 
             if (name) {
-                g_string_append_printf(lost, "%s-%s", lost->len ? "," : "",
-                                       name);
+                g_autofree char *option = g_strdup_printf("-%s", name);
+
+                add_option(lost, true, option);
             }
         }
     }
-    if (cpu->enable_pmu) {
-        g_string_append(lost, lost->len ? ",pmu=off" : "pmu=off");
-    }
-    if (cpu->enable_lmce) {
-        g_string_append(lost, lost->len ? ",lmce=off" : "lmce=off");
-    }
+    add_option(lost, cpu->enable_pmu, "pmu=off");
+    add_option(lost, cpu->enable_lmce, "lmce=off");
+    /* A leaf of CPUID that says TCG */
+    add_option(lost, !kvm && cpu->expose_tcg, "tcg-cpuid=off");
     if (!lost->len) {
         return true;
     }
@@ -119,12 +125,17 @@ static PropValue plain_kvm_props[] = {
     { NULL, NULL },
 };
 
-void x86_tcg_plain_cpu_defaults(X86CPU *cpu, const FeatureWordArray model)
+void x86_tcg_plain_cpu_defaults(X86CPU *cpu, const X86CPU *model)
 {
     if (switch_state->streams == ACCEL_STREAMS_PLAIN_KVM) {
         x86_cpu_apply_props(cpu, plain_kvm_props);
     } else {
-        memcpy(cpu->env.features, model, sizeof(cpu->env.features));
+        memcpy(cpu->env.features, model->env.features,
+               sizeof(cpu->env.features));
+        /* Under KVM a model has the host's. */
+        cpu->env.cpuid_vendor1 = model->env.cpuid_vendor1;
+        cpu->env.cpuid_vendor2 = model->env.cpuid_vendor2;
+        cpu->env.cpuid_vendor3 = model->env.cpuid_vendor3;
         cpu->expose_kvm = false;
         x86_cpu_apply_props(cpu, plain_tcg_props);
     }

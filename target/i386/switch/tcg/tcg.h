@@ -23,10 +23,10 @@ extern bool x86_tcg_feature_mask_is_off;
  */
 bool x86_tcg_check_plain_features(X86CPU *cpu, Error **errp);
 /*
- * With these, after KVM's instance_init: the defaults of a named model, which
- * has the features @model, are plain QEMU's.
+ * With these, after KVM's instance_init: the defaults of a named model are
+ * plain QEMU's.  @model: @cpu as it was before.
  */
-void x86_tcg_plain_cpu_defaults(X86CPU *cpu, const FeatureWordArray model);
+void x86_tcg_plain_cpu_defaults(X86CPU *cpu, const X86CPU *model);
 
 /* features.c: called by the vCPU's thread once */
 void x86_tcg_init_cpuid(CPUState *cs, X86SwitchCPU *sc);
