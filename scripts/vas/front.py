@@ -55,10 +55,10 @@ def own_guest_probe(breakpoints):
 
 
 @contextlib.contextmanager
-def guest_host(say, rig=False, probe=kvmprobe.probe, disks=(), deadline=1200):
+def guest_host(say, rig=False, probe=kvmprobe.probe, disks=(), files=(), deadline=1200):
     """
     This machine if @probe, which returns (whether, why not), says that its KVM will do, else, or if
-    @rig says so, the rig, which sees the @disks and ends after @deadline seconds.
+    @rig says so, the rig, which sees the @disks and @files and ends after @deadline seconds.
     """
     usable, why = probe()
     if usable and not rig:
@@ -68,7 +68,7 @@ def guest_host(say, rig=False, probe=kvmprobe.probe, disks=(), deadline=1200):
         return
     say(f"running in the rig, on a kvm-{kind().vendor} made by emulation, since " +
         ("--rig says so" if usable else why))
-    with boot_rig(disks=list(disks), deadline=deadline) as booted:
+    with boot_rig(disks=list(disks), files=list(files), deadline=deadline) as booted:
         say(f"the rig is up after {booted.boot_seconds:.0f} s")
         yield RigHost(booted)
 

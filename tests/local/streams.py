@@ -15,6 +15,7 @@ from lib import streams
 from lib.ways import SEED, Way, kvm_runs
 from vas import paths
 from vas.debianqemu import debian_qemu
+from vas.handover import lost_features
 from vas.host import LocalHost
 from vas.machine import Machine, MachineError
 from vas.patience import patiently
@@ -152,8 +153,9 @@ def plain_refusals():
     # What is said to be left out is all there is to leave out.
     with LocalHost() as host:
         for model, form in (("max", "plain-kvm"), ("qemu64", "plain-kvm"), ("qemu64", "plain-tcg")):
-            model += "," + plain_streams.lost_features(form, model, [], host)
-            expect_equal(f"-cpu {model} lacks for {form}", "", plain_streams.lost_features(form, model, [], host))
+            accel = f"switch,streams={form}"
+            model += "," + lost_features(accel, model, host, "x86_64")
+            expect_equal(f"-cpu {model} lacks for {form}", "", lost_features(accel, model, host, "x86_64"))
 
 
 def kvmvapic():

@@ -48,6 +48,21 @@ def demo(folder, timeout):
             raise Failure(f"{total} ns in phases, {switch['downtime_ns']} in all")
 
 
+def handover(folder, timeout):
+    """./vas handover, once there and back."""
+    for way in ("cpr-transfer", "x-ignore-shared") if LONG else ("x-ignore-shared",):
+        run_command("handover", "--by", way, "--rounds", "1", "--json", "handover.json", folder=folder,
+                    timeout=timeout)
+        with open(os.path.join(folder, "handover.json"), encoding="utf-8") as file:
+            report = json.load(file)
+        expect_equal("verdict", "pass", report["guest"]["verdict"])
+        expect_equal("pauses", {"plain to switch": 1, "switch to plain": 1},
+                     {name: len(values) for name, values in report["pauses_ms"].items()})
+        for value in [*sum(report["pauses_ms"].values(), []), *report["stop_cont_ms"]]:
+            if not 0 < value < 5000:
+                raise Failure(f"a pause of {value} ms")
+
+
 def soak(folder, timeout):
     """./vas soak of a Debian with two vCPUs, and beside it the same guest under TCG alone."""
     run_command("soak", "--payload", "debian", "--smp", "2", "--seed", "7", "--switches",
@@ -219,8 +234,8 @@ def shell(_, timeout):
             process.terminate()
 
 
-COMMANDS = {"demo": demo, "python": python, "rig": rig, "sample": sample, "shell": shell, "soak": soak,
-            "window": window, "window-own": window_own,
+COMMANDS = {"demo": demo, "handover": handover, "python": python, "rig": rig, "sample": sample,
+            "shell": shell, "soak": soak, "window": window, "window-own": window_own,
             "window-process": window_process}
 
 
