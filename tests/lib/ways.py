@@ -137,12 +137,12 @@ def own_points(way, initial, host=None):
         return digest, count
 
 
-def expect_noticed(way, omit, host=None):
+def expect_noticed(way, omit, host=None, laps=2):
     """
-    A negative control: without the fix-up @omit the payload finds something wrong when it is switched
-    where it asks for it.
+    A negative control: without the fix-up @omit the payload finds something wrong, in so many @laps, when
+    it is switched where it asks for it.
     """
-    with way.payload(f"switch,read-back=off,x-omit={omit}", 2, host, PORT) as guest:
+    with way.payload(f"switch,read-back=off,x-omit={omit}", laps, host, PORT) as guest:
         said = guest.machine.debugcon.expect(r"ERROR.*\n|DIGEST \w+\n", 60).group(0).strip()
     if not said.startswith("ERROR"):
         raise Failure(f"{omit} was left out, and {way.name} has noticed nothing")

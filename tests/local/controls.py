@@ -51,9 +51,12 @@ CONTROLS = {
 
 
 def lapic_expired():
-    """timer64 asks for switches as its timer expires, and waits 10 seconds for the lost tick."""
+    """
+    timer64 asks for switches as its timer expires, and waits 10 seconds for the lost tick.  In 2 laps it was
+    not hit in 7 of 40 runs.
+    """
     need_kvm()
-    expect_noticed(all_ways()["timer64"], "lapic-expired")
+    expect_noticed(all_ways()["timer64"], "lapic-expired", laps=30)
 
 
 def tb_validate_payloads():
