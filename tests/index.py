@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
-docs/internals/tests.rst is what tests/tests.list and tests/guest/payloads.list say.
+docs/internals/tests.rst is what tests/tests.list and tests/guest/payloads.list say, docs/internals/streams.rst what
+the tests of streams go by.
 
 usage: PYTHONPATH=scripts:tests /usr/bin/python3 tests/index.py [--write]
 
---write writes the page anew.
+--write writes the pages anew.
 """
 
 import os
@@ -13,11 +14,11 @@ import re
 import sys
 import textwrap
 
+from lib import streamtable
 from vas import paths, registry
 from vas.check import TIERS
 from vas.testing import Failure, run_test
 
-PAGE = "docs/internals/tests.rst"
 NEEDS = {
     "unit": "Nothing but the source or the built programs",
     "qtest": "QEMU, without a guest",
@@ -104,19 +105,25 @@ def page():
     return text
 
 
+PAGES = {"docs/internals/tests.rst": page,
+         "docs/internals/streams.rst": lambda: streamtable.page(title, table)}
+
+
 def index():
     for kind, rows in (("test", registry.tests()), ("payload", registry.payloads())):
         for row in rows:
             if not row.proves:
                 raise Failure(f"the {kind} {row.name} does not say what it proves")
-    with open(os.path.join(paths.TOP, PAGE), encoding="utf-8") as file:
-        if file.read() != page():
-            raise Failure(f"the lists have changed: run tests/index.py --write to make {PAGE} anew")
+    for name, make in PAGES.items():
+        with open(os.path.join(paths.TOP, name), encoding="utf-8") as file:
+            if file.read() != make():
+                raise Failure(f"what it is made of has changed: run tests/index.py --write to make {name} anew")
 
 
 if sys.argv[1:] == ["--write"]:
-    with open(os.path.join(paths.TOP, PAGE), "w", encoding="utf-8") as output:
-        output.write(page())
+    for page_name, make_page in PAGES.items():
+        with open(os.path.join(paths.TOP, page_name), "w", encoding="utf-8") as output:
+            output.write(make_page())
 elif sys.argv[1:]:
     print(__doc__.strip())
     sys.exit(0 if sys.argv[1] in ("-h", "--help") else 2)

@@ -4,6 +4,7 @@ Plain QEMU's streams and -accel switch,streams=plain-kvm or plain-tcg: a guest g
 back, on this machine or (host) in a rig.
 """
 
+import contextlib
 import copy
 import random
 import time
@@ -50,16 +51,29 @@ def with_binary(way, binary):
 
 
 class Stop:
-    """Where a guest runs for a while: with @accel, of @way's binary; leaving, it is @home, in an accelerator."""
+    """
+    Where a guest runs for a while: with @accel, of @way's binary.  With -accel switch it comes into @initial,
+    and when it leaves it is in the accelerator @home.
+    """
 
-    def __init__(self, way, accel, home=None):
-        self.way, self.accel, self.home = way, accel, home
+    def __init__(self, way, accel, home=None, initial=None):
+        self.way, self.accel, self.home, self.initial = way, accel, home, initial
 
-    def arguments(self, is_first):
-        return [] if is_first else ["-incoming", "defer"]
+    @contextlib.contextmanager
+    def visit(self, path, laps, host):
+        """The guest of the stream @path, or a new one, runs here."""
+        with self.way.payload(self.accel, laps, host, ["-incoming", "defer"] if path else [],
+                              start=not path) as guest:
+            if path:
+                guest.machine.qmp("migrate-incoming", uri="file:" + path)
+                streams.wait_completed(guest.machine)
+                if self.home:
+                    streams.where_it_is(guest.machine, self.home, self.initial)
+                guest.machine.cont()
+            yield guest
 
     def leave(self, machine):
-        """Whether the guest has not come to its end; it is stopped."""
+        """The path of a stream of the guest, which stands still now; None if it has come to its end."""
         try:
             if self.home and machine.accel() != self.home:
                 machine.qmp("switch-accel", accel=self.home)
@@ -67,8 +81,11 @@ class Stop:
         except (MachineError, QMPError):
             if "DIGEST" not in machine.debugcon.text():
                 raise
-            return False
-        return True
+            return None
+        path = machine.host.scratch("stream")
+        machine.qmp("migrate", uri="file:" + path)
+        streams.wait_completed(machine)
+        return path
 
 
 def journey(stops, laps, generator, host):
@@ -77,27 +94,19 @@ def journey(stops, laps, generator, host):
     digest, or None if it came to its end too early.
     """
     path = None
-    for stop in stops:
-        with stop.way.payload(stop.accel, laps, host, stop.arguments(path is None), start=path is None) as guest:
-            machine = guest.machine
-            if path:
-                machine.qmp("migrate-incoming", uri="file:" + path)
-                streams.wait_completed(machine)
-                machine.cont()
-            if stop is stops[-1]:
+    for number, stop in enumerate(stops):
+        with stop.visit(path, laps, host) as guest:
+            if number == len(stops) - 1:
                 return finish(stop.way, guest)
-            if path is None:
-                machine.debugcon.expect(r"\.|DIGEST", 60)
+            console = guest.machine.debugcon
+            if not path:
+                console.expect(r"\.|DIGEST", 60)
             time.sleep(generator.random() * 0.2)
-            if not stop.leave(machine):
-                return None
-            path = machine.host.scratch("stream")
-            machine.qmp("migrate", uri="file:" + path)
-            streams.wait_completed(machine)
-            said, _, last = machine.debugcon.text().rpartition("\n")
+            path = stop.leave(guest.machine)
+            said, _, last = console.text().rpartition("\n")
             if not set(ERROR_LINE.findall(said)) <= stop.way.known_errors:
                 raise Failure(f"{stop.way.name} under {stop.accel}: {said}")
-            if "DIGEST" in said or "D" in last:
+            if not path or "DIGEST" in said or "D" in last:
                 return None
     return None
 
@@ -114,7 +123,8 @@ def stops_of(way, plain_binary, streams_form, accel, and_back, generator):
         plain.way.arguments = [*plain.way.arguments[:-1], plain.way.arguments[-1] + ",-kvm-msi-ext-dest-id"]
 
     def switch():
-        return Stop(way, f"switch,initial={generator.choice(streams.ACCELS)},streams={streams_form}", home)
+        initial = generator.choice(streams.ACCELS)
+        return Stop(way, f"switch,initial={initial},streams={streams_form}", home, initial)
 
     stops = [plain]
     for _ in range(ROUNDS if and_back else 1):
@@ -144,17 +154,11 @@ def for_ever(name, plain_binary, streams_form, accel, generator, host):
     stops = stops_of(way, plain_binary, streams_form, accel, ENDLESS[streams_form][name], generator)
     path = None
     for stop in stops:
-        with stop.way.payload(stop.accel, None, host, stop.arguments(path is None), start=path is None) as guest:
-            if path:
-                guest.machine.qmp("migrate-incoming", uri="file:" + path)
-                streams.wait_completed(guest.machine)
-                guest.machine.cont()
+        with stop.visit(path, None, host) as guest:
             guest.expect_laps(3)
-            if not stop.leave(guest.machine):
+            path = stop.leave(guest.machine)
+            if not path:
                 raise Failure(f"{name} has ended")
-            path = guest.machine.host.scratch("stream")
-            guest.machine.qmp("migrate", uri="file:" + path)
-            streams.wait_completed(guest.machine)
     say(f"{name}: " + ", ".join(stop.accel for stop in stops))
 
 

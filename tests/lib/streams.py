@@ -49,19 +49,29 @@ def set_capabilities(machine, *names):
                 capabilities=[{"capability": name, "state": True} for name in names])
 
 
+def arrives(saved, loaded, keeps_offset=True):
+    """Where a guest is that was @saved there and is @loaded here, under a KVM that @keeps_offset of the TSC."""
+    return loaded if keeps_offset or (saved, loaded) != ("tcg", "kvm") else "tcg"
+
+
+def where_it_is(machine, saved, loaded, said=None):
+    """The accelerator that runs the guest, which must be right."""
+    said = machine.output() if said is None else said
+    now = machine.accel()
+    if now != arrives(saved, loaded, machine.host.name == "rig" or NO_OFFSET not in said):
+        raise Failure(f"saved in {saved}, loaded in {loaded}, the guest is in {now}: {said}")
+    return now
+
+
 def expect_loaded(machine, saved, loaded, said=None, event=True):
     """
     The guest, saved under @saved, was loaded into a QEMU that was in @loaded.  Returns where it is now:
     there, or in TCG if this machine's KVM can't take it, as QEMU has @said, and also by an @event if
     somebody listened.
     """
-    now = machine.accel()
-    if now != loaded:
-        said = machine.output() if said is None else said
-        if (saved, loaded) != ("tcg", "kvm") or machine.host.name == "rig" or NO_OFFSET not in said:
-            raise Failure(f"saved in {saved}, loaded in {loaded}, the guest is in {now}: {said}")
-        if event:
-            machine.wait_event("ACCEL_SWITCHED", 10, lambda data: data["to"] == now)
+    now = where_it_is(machine, saved, loaded, said)
+    if now != loaded and event:
+        machine.wait_event("ACCEL_SWITCHED", 10, lambda data: data["to"] == now)
     expect_equal("events", [], machine.events("ACCEL_SWITCHED"))
     return now
 
@@ -76,10 +86,10 @@ def take_switches(machine):
 
 
 class Kind:
-    """A way for a guest from one QEMU to another: over @uri, with migration @capabilities."""
+    """A way for a guest from one QEMU to another: over @uri, with migration @capabilities; @what is its name."""
 
-    def __init__(self, uri, capabilities=()):
-        self.uri, self.capabilities = uri, capabilities
+    def __init__(self, what, uri, capabilities=()):
+        self.what, self.uri, self.capabilities = what, uri, capabilities
 
     def send(self, source, uri):
         """Have the guest go; returns when it has gone."""
@@ -118,7 +128,7 @@ class DescriptorKind(Kind):
     """Both have one end of a pair of sockets."""
 
     def __init__(self):
-        super().__init__("fd:stream")
+        super().__init__("migration over a descriptor (``fd:``)", "fd:stream")
         self._ends = None
 
     def _pass(self, guest):
@@ -135,13 +145,13 @@ class DescriptorKind(Kind):
 
 
 KINDS = {
-    "file": FileKind("file:{path}"),
-    "exec": FileKind("exec:{command} {path}"),
-    "mapped-ram": FileKind("file:{path}", ["mapped-ram"]),
-    "background-snapshot": BackgroundKind("file:{path}", ["background-snapshot"]),
-    "precopy": Kind("unix:{path}"),
-    "multifd": Kind("unix:{path}", ["multifd"]),
-    "postcopy": PostcopyKind("unix:{path}", ["postcopy-ram"]),
+    "file": FileKind("migration to a file, loaded from there", "file:{path}"),
+    "exec": FileKind("migration through a command (``exec:``)", "exec:{command} {path}"),
+    "mapped-ram": FileKind("migration to a file with ``mapped-ram``", "file:{path}", ["mapped-ram"]),
+    "background-snapshot": BackgroundKind("``background-snapshot``", "file:{path}", ["background-snapshot"]),
+    "precopy": Kind("migration over a socket", "unix:{path}"),
+    "multifd": Kind("migration over a socket with ``multifd``", "unix:{path}", ["multifd"]),
+    "postcopy": PostcopyKind("postcopy", "unix:{path}", ["postcopy-ram"]),
     "fd": DescriptorKind(),
 }
 
