@@ -87,23 +87,31 @@ def seconds(event):
 
 
 class Handover:
-    """A guest's way from QEMU to QEMU on @host; @way is one of WAYS.  Counts them."""
+    """A guest's way from QEMU to QEMU on @host, as often as it is called; @way is one of WAYS."""
 
     def __init__(self, host, way):
         self._host, self._way = host, way
         self._count = 0
+        self.pages = 0          # that were sent the last time
 
     def __call__(self, source, start):
         """
         @start: a function that starts the other QEMU with more arguments, and returns its Machine.  Returns
-        (machine, seconds that the guest stood still).  If it fails the guest is with the @source and runs.
+        (machine, seconds that the guest stood still).  If this fails before the guest has left, it runs on in
+        the @source.
         """
         self._count += 1
         go = self._transfer if self._way == "cpr-transfer" else self._ignore_shared
-        machine = go(source, start)
-        stopped = source.wait_event("STOP", 10)
-        resumed = machine.wait_event("RESUME", 10)
-        return machine, seconds(resumed) - seconds(stopped)
+        machine, state = go(source, start)
+        self.pages = state["ram"]["normal"] + state["ram"]["duplicate"]
+        try:
+            # The other QEMU's monitor may have been too late to tell.
+            pause = seconds(machine.wait_event("RESUME", 2)) - seconds(source.wait_event("STOP", 2))
+        except MachineError:
+            if not machine.qmp("query-status")["running"]:
+                raise
+            pause = state["downtime"] / 1000
+        return machine, pause
 
     def _path(self, name):
         return self._host.scratch(f"{name}-{self._count}")
@@ -111,18 +119,15 @@ class Handover:
     def _ignore_shared(self, source, start):
         path = self._path("handover")
         machine = start(["-incoming", "defer"])
-        try:
+        with taken_back(source, machine):
             for side in (source, machine):
                 side.qmp("migrate-set-capabilities",
                          capabilities=[{"capability": "x-ignore-shared", "state": True}])
             machine.qmp("migrate-incoming", uri="unix:" + path)
             source.qmp("migrate", uri="unix:" + path)
-            wait_completed(source)
-            wait_completed(machine)
-        except BaseException:
-            machine.close()
-            raise
-        return machine
+            state = wait_completed(source)
+        wait_completed(machine)
+        return machine, state
 
     def _transfer(self, source, start):
         """The other QEMU opens its monitor only when the first has begun to talk to it."""
@@ -135,7 +140,7 @@ class Handover:
                 try:
                     source.qmp("migrate", channels=channels)
                     return
-                except QMPError as error:
+                except (QMPError, MachineError) as error:
                     if not NOT_LISTENING.search(str(error)):
                         trouble.append(error)
                         return
@@ -143,26 +148,40 @@ class Handover:
 
         thread = threading.Thread(target=migrate, daemon=True)
         thread.start()
-        machine = None
         try:
             machine = start([argument for one in channels for argument in ("-incoming", json.dumps(one))])
-            thread.join()
-            for error in trouble:
-                raise error
-            wait_completed(source)
-            wait_completed(machine)
         except BaseException:
             over.set()
-            if machine:
-                machine.close()
+            thread.join(10)
+            source.qmp("migrate-set-parameters", mode="normal")
             raise
-        return machine
+        thread.join()
+        with taken_back(source, machine):
+            for error in trouble:
+                raise error
+            state = wait_completed(source)
+        wait_completed(machine)
+        return machine, state
+
+
+@contextlib.contextmanager
+def taken_back(source, machine):
+    """If the body fails the guest stays in @source, and the other @machine ends."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(MachineError, QMPError):
+            source.qmp("migrate_cancel")
+            source.qmp("migrate-set-parameters", mode="normal")
+        machine.close()
+        raise
 
 
 def stop_and_cont(machine):
     """How long the guest stands still in it, in seconds: what a pause costs anyway."""
-    while machine.events("RESUME"):
-        machine.wait_event("RESUME", 1)
+    for name in ("STOP", "RESUME"):
+        while machine.events(name):
+            machine.wait_event(name, 1)
     machine.stop()
     stopped = machine.wait_event("STOP", 10)
     machine.cont()
@@ -170,7 +189,7 @@ def stop_and_cont(machine):
 
 
 class Scene:
-    """Debian, whose disk and memory outlive the QEMU that runs it."""
+    """Debian, whose disk and memory outlive the QEMU that runs it, its @machine."""
 
     def __init__(self, host, options, ram, say):
         self.host, self.options, self.ram, self.say = host, options, ram, say
@@ -178,6 +197,7 @@ class Scene:
         self.disk = host.scratch("disk")
         self.cpu = common_cpu(SWITCH, MODEL, host, "i386")
         self.hand_over = Handover(host, options.by)
+        self.machine = None
 
     def make_disk(self):
         """An overlay over the image, which stays as it is."""
@@ -187,7 +207,7 @@ class Scene:
         if process.wait(60):
             raise MachineError(f"qemu-img could not make the guest's disk: see {log}")
 
-    def machine(self, accel, more=(), **keywords):
+    def start(self, accel, more=(), **keywords):
         return Machine(["-accel", accel, "-cpu", self.cpu, "-nic", "none",
                         *memory_arguments(self.options.by, self.options.memory, self.ram),
                         "-drive", f"file={self.disk},format=qcow2,if=virtio", *more],
@@ -195,10 +215,10 @@ class Scene:
 
     def to(self, guest, accel):
         """Hand the @guest over to a QEMU with @accel; returns (guest, seconds)."""
-        source = guest.machine
-        machine, pause = self.hand_over(source, lambda more: self.machine(accel, more, hold=False))
+        source = self.machine
+        self.machine, pause = self.hand_over(source, lambda more: self.start(accel, more, hold=False))
         source.close()
-        guest = Guest(machine, pace=guest.pace)
+        guest = Guest(self.machine, pace=guest.pace)
         guest.wait_round(120)
         self.say(f"with -accel {accel.split(',')[0]} after a pause of {pause * 1000:.1f} ms; the load runs on")
         return guest, pause
@@ -208,30 +228,28 @@ def run(host, options, ram, say):
     """Returns what --json writes.  @ram: where x-ignore-shared has the guest's memory."""
     scene = Scene(host, options, ram, say)
     scene.make_disk()
-    pauses, stops = {"plain to switch": [], "switch to plain": []}, []
-    machine = scene.machine(PLAIN)
+    pauses = {"plain to switch": [], "switch to plain": []}
+    scene.machine = scene.start(PLAIN)
     try:
-        guest = Guest(machine, pace=4 if scene.slow else 1)
+        guest = Guest(scene.machine, pace=4 if scene.slow else 1)
         guest.skip_menu()
         say("booting Debian i386 under plain KVM, without -accel switch")
         guest.wait_phase("login", 120)
         guest.login()
         guest.start_load("--light" if scene.slow else "")
         guest.wait_round()
-        stops = [stop_and_cont(machine) for _ in range(5)]
+        stops = [stop_and_cont(scene.machine) for _ in range(5)]
         for _ in range(options.rounds):
             guest, pause = scene.to(guest, SWITCH)
-            machine = guest.machine
             pauses["plain to switch"].append(pause)
             windows(guest, 1, scene.slow, say)
             guest, pause = scene.to(guest, PLAIN)
-            machine = guest.machine
             pauses["switch to plain"].append(pause)
         verdict, checks, failures = guest.stop_load()
         trouble = guest.trouble()
         guest.poweroff()
     finally:
-        machine.close()
+        scene.machine.close()
     for line in failures + trouble:
         print("handover: guest: " + line, file=sys.stderr)
     return {"host": "rig" if scene.slow else "kvm", "by": options.by, "memory_mib": options.memory,
@@ -257,7 +275,7 @@ def main():
         prog="vas handover", description="Boot Debian i386 under plain KVM, hand it over to a QEMU with -accel "
         "switch on the same host without copying its memory, switch it to TCG and back, hand it back; and print "
         "how long it stood still.")
-    parser.add_argument("--by", choices=WAYS, default=WAYS[0], help=f"how ({WAYS[0]})")
+    parser.add_argument("--by", choices=WAYS, default=WAYS[0], help=f"QEMU's way to hand it over ({WAYS[0]})")
     parser.add_argument("--memory", type=paths.positive, default=256, metavar="MIB", help="the guest's memory (256)")
     parser.add_argument("--rounds", type=paths.positive, default=2, metavar="N", help="how often there and back (2)")
     parser.add_argument("--json", metavar="FILE", type=paths.output_file, help="write the result there, too")

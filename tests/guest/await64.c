@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * await64: the local APIC's timer over long times: what is left of them is not
- * begun anew, and each tick comes once.
+ * begun anew.
  *
  * For a guest that is saved and loaded: KVM's timer runs on until the guest,
  * which was stopped, is saved, and may tick that much too early.  No time goes

@@ -253,10 +253,10 @@ def stopped(machine):
     return True
 
 
-def saved_at_random(way, options, laps, generator, host):
+def saved_at_random(way, options, laps, generator, host, then=None):
     """
     A stream of the payload, stopped at a random point under -accel switch with @options, and what it has
-    said until then; None if that was, in part, its digest.
+    said until then; None if that was, in part, its digest.  @then: it is switched after the stop, to there.
     """
     with way.payload("switch," + options, laps, host) as source:
         machine = source.machine
@@ -264,6 +264,8 @@ def saved_at_random(way, options, laps, generator, host):
         time.sleep(generator.random() * LAP.get(way.name, 0.2))
         if not stopped(machine):
             return None
+        if then:
+            machine.switch(then)
         path = machine.host.scratch("stream")
         machine.qmp("migrate", uri="file:" + path)
         wait_completed(machine)
@@ -272,14 +274,15 @@ def saved_at_random(way, options, laps, generator, host):
         return None if "DIGEST" in said or "D" in last else (path, said)
 
 
-def with_digest(way, saved, loaded, generator, host, options=""):
+def with_digest(way, saved, loaded, generator, host, options="", then=None):
     """
     The payload is stopped at a random point, saved under @saved and loaded under @loaded, both with
-    more @options of -accel switch; its digest is that of a run under TCG alone.
+    more @options of -accel switch; its digest is that of a run under TCG alone.  @then: it ran under
+    @saved, and is switched after the stop, to there.
     """
     laps, stream = way.laps, None
     while stream is None:
-        stream = saved_at_random(way, f"initial={saved}{options}", laps, generator, host)
+        stream = saved_at_random(way, f"initial={saved}{options}", laps, generator, host, then)
         laps = laps if stream else laps * 4
     path, said = stream
     if not set(ERROR_LINE.findall(said)) <= way.known_errors:
@@ -288,7 +291,7 @@ def with_digest(way, saved, loaded, generator, host, options=""):
                      start=False) as copy:
         copy.machine.qmp("migrate-incoming", uri="file:" + path)
         wait_completed(copy.machine)
-        now = expect_loaded(copy.machine, saved, loaded)
+        now = expect_loaded(copy.machine, then or saved, loaded)
         copy.machine.cont()
         expect_digest(way, f"{saved} to {loaded}", alone(way, "tcg", host, laps), finish(way, copy))
     return now
@@ -306,6 +309,9 @@ def digests(ways, host):
         where = [f"{saved} to {loaded} in {with_digest(way, saved, loaded, generator, host)}"
                  for saved, loaded in PAIRS]
         say(f"{way.name}: {', '.join(where)}")
+    # The TSCs of two vCPUs stay together.
+    for saved, then in (("kvm", "tcg"), ("tcg", "kvm")) if host.name == "rig" else (("kvm", "tcg"),):
+        with_digest(all_ways()["tscorder64"].on(host), saved, "kvm", generator, host, then=then)
     if host.name != "rig":
         timer_controls(host)
 

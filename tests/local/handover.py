@@ -3,6 +3,7 @@
 
 import functools
 import os
+import signal
 import statistics
 import subprocess
 
@@ -78,6 +79,8 @@ def kill_in_the_middle(host, accel, drive):
             other.machine.qmp("migrate-incoming", uri=path)
             source.machine.qmp("migrate", uri=path)
             wait_until(lambda: streams.status(source.machine) == "pre-switchover", "the guest does not stop")
+            os.kill(other.machine.pid, signal.SIGKILL)
+            wait_until(lambda: not other.machine.running(), "the other QEMU does not end")
         source.machine.qmp("migrate-continue", state="pre-switchover")
         wait_until(lambda: streams.status(source.machine) == "failed", "the migration does not fail")
         source.expect_laps(3)

@@ -34,7 +34,8 @@ static bool x86_switch_init_plain_machine(MachineState *ms, Error **errp)
     if (switch_state->streams != ACCEL_STREAMS_PLAIN_TCG) {
         return true;
     }
-    if (!object_dynamic_cast(OBJECT(ms), TYPE_PC_MACHINE)) {
+    if (!object_dynamic_cast(OBJECT(ms), TYPE_PC_MACHINE) ||
+        !PC_MACHINE_GET_CLASS(ms)->pci_enabled) {
         error_setg(errp, "streams=plain-tcg works with the machines pc and q35"
                    " only");
         return false;

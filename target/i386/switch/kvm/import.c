@@ -144,6 +144,7 @@ void switch_arch_restore_tcg(void)
         cs->exception_index = sc->saved.exception_index;
         cs->halted = sc->saved.halted;
         cs->vcpu_dirty = true;
+        sc->stopped_timer.kept = false;
     }
 }
 

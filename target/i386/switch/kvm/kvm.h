@@ -46,6 +46,9 @@ int x86_kvm_import_lapic(X86CPU *cpu);
  */
 void x86_kvm_keep_lapic_timer(const APICCommonState *s, X86SwitchCPU *sc,
                               uint32_t initial_count, int64_t expiry);
+/* @page, as KVM has it, gets the timer that KVM is to get.  No other thread. */
+void x86_kvm_fill_lapic_timer(const X86SwitchCPU *sc,
+                              struct kvm_lapic_state *page);
 void x86_kvm_init_lapic_load(void);
 
 /* settle.c */

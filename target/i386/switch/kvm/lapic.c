@@ -31,6 +31,7 @@
 #define LAPIC_REG_LVTT  0x32
 #define LAPIC_REG_TMICT 0x38
 #define LAPIC_REG_TMCCT 0x39
+#define LAPIC_REG_TDCR  0x3e
 
 /* Those below are illegal (SDM vol. 3A, "Valid Interrupt Vectors"). */
 #define LAPIC_FIRST_VECTOR  16
@@ -280,8 +281,8 @@ static int64_t end_lapic_period(APICCommonState *s,
  * (hazard E2).  @expiry: -1 if the timer has nothing to fire.  Returns it, or
  * that of the next period.
  */
-static int64_t set_lapic_timer(APICCommonState *s, struct kvm_lapic_state *page,
-                            int64_t expiry)
+static int64_t set_lapic_timer(APICCommonState *s,
+                               struct kvm_lapic_state *page, int64_t expiry)
 {
     bool periodic = s->lvt[APIC_LVT_TIMER] & APIC_LVT_TIMER_PERIODIC;
     int64_t now = qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL);
@@ -318,12 +319,35 @@ int x86_kvm_import_lapic(X86CPU *cpu)
 
     kvm_put_apic_state(s, &page);
     expiry = set_lapic_timer(s, &page, expiry);
+    sc->stopped_timer.kept = false;
     if (!runstate_is_running()) {
         x86_kvm_keep_lapic_timer(s, sc, s->initial_count, expiry);
         *lapic_reg(&page, LAPIC_REG_TMICT) = 0;
         *lapic_reg(&page, LAPIC_REG_TMCCT) = 0;
     }
     return kvm_vcpu_ioctl(CPU(cpu), KVM_SET_LAPIC, &page);
+}
+
+void x86_kvm_fill_lapic_timer(const X86SwitchCPU *sc,
+                              struct kvm_lapic_state *page)
+{
+    int64_t count = sc->stopped_timer.initial_count;
+    /* By KVM's clock, which does not stop with the machine */
+    int64_t left = sc->stopped_timer.expiry - x86_kvm_stopped_for() -
+                   qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL);
+    uint32_t divide = *lapic_reg(page, LAPIC_REG_TDCR);
+    /* SDM vol. 3A, "Divide Configuration Register" */
+    int shift = ((divide & 3) + ((divide & 8) >> 1) + 1) & 7;
+
+    if (!sc->stopped_timer.kept || sc->stopped_timer.expiry < 0) {
+        return;
+    }
+    if (left <= 0 && *lapic_reg(page, LAPIC_REG_LVTT) &
+                     APIC_LVT_TIMER_PERIODIC) {
+        left += QEMU_ALIGN_UP(1 - left, (count + 1) << shift);
+    }
+    *lapic_reg(page, LAPIC_REG_TMICT) = count;
+    *lapic_reg(page, LAPIC_REG_TMCCT) = CLAMP(left >> shift, 1, MAX(count, 1));
 }
 
 /*

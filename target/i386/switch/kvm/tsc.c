@@ -361,6 +361,15 @@ static void use_loaded_tsc_khz(CPUState *cs)
     env->tsc_khz = tsc_khz;
 }
 
+/*
+ * The host's TSC when the machine was stopped, after all vCPUs had paused.
+ * Valid while it stands still, and nothing was loaded since.
+ */
+static struct {
+    bool valid;
+    X86HostTSC host;
+} stop;
+
 /* Go on from the TSC that was loaded: one reading of the host's for all. */
 void x86_kvm_use_loaded_tsc(void)
 {
@@ -379,25 +388,35 @@ void x86_kvm_use_loaded_tsc(void)
         sc->tsc_offset = sc->tsc_least - x86_kvm_tsc_base_at(sc, &host);
         use_loaded_tsc_khz(cs);
     }
+    stop.host = host;
+    stop.valid = !runstate_is_running();
 }
 
-/* The TSC at the machine's stop, as with the other clocks */
+/*
+ * The TSC is saved as of the stop.  One that a vCPU had in KVM later, as it was
+ * switched after the stop, is saved for all: their TSCs stay together.
+ */
 void switch_arch_pre_save_tcg(void)
 {
-    uint64_t since_stop = muldiv64(x86_kvm_stopped_for(), tsc_khz, 1000000);
+    int64_t later = 0;
 
-    X86HostTSC host;
     CPUState *cs;
 
     x86_kvm_use_loaded_tsc();
-    /* One reading for all, or their TSCs would be apart after the load. */
-    host = x86_host_tsc(tsc_khz);
+    if (!stop.valid) {
+        /* It has not run yet. */
+        stop.host = x86_host_tsc(tsc_khz);
+        stop.valid = true;
+    }
     CPU_FOREACH(cs) {
         const X86SwitchCPU *sc = x86_switch_cpu(cs);
 
-        cpu_env(cs)->tsc = not_below(x86_kvm_tsc_base_at(sc, &host) +
-                                     sc->tsc_offset - since_stop,
-                                     sc->tsc_least);
+        cpu_env(cs)->tsc = x86_kvm_tsc_base_at(sc, &stop.host) +
+                           sc->tsc_offset;
+        later = MAX(later, (int64_t)(sc->tsc_least - cpu_env(cs)->tsc));
+    }
+    CPU_FOREACH(cs) {
+        cpu_env(cs)->tsc += later;
     }
 }
 
@@ -433,6 +452,7 @@ void switch_arch_post_load_tcg(void)
 {
     /* The vCPUs' sections, with the TSC, are still to come. */
     tsc_loaded = true;
+    stop.valid = false;
     clock_offset = 0;
 }
 
@@ -442,6 +462,10 @@ static void x86_kvm_tsc_vm_state_change(void *opaque, bool running,
     if (running) {
         clock_offset = timers_state.cpu_clock_offset;
         x86_kvm_use_loaded_tsc();
+        stop.valid = false;
+    } else {
+        stop.host = x86_host_tsc(tsc_khz);
+        stop.valid = true;
     }
 }
 

@@ -83,6 +83,7 @@ static bool take_kvm(CPUState *cs, X86Snapshot *s, Error **errp)
         return false;
     }
     /* As of when it was settled: the timer may have run out since. */
+    x86_kvm_fill_lapic_timer(sc, &sc->settled_lapic);
     s->kvm.lapic = sc->settled_lapic;
     x86_selftest_clocks_take_kvm(&s->clocks, &sc->settled_lapic);
     if (x86_kvm_tsc_offset_moves(cs)) {
