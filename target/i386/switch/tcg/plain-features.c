@@ -56,6 +56,13 @@ static uint64_t lost_features(X86CPU *cpu, FeatureWord w, bool kvm)
         asked |= plain & ~env->user_features[w] &
                  ~feature_word_info[w].no_autoenable_flags;
     }
+    if (w == FEAT_8000_0001_ECX) {
+        /*
+         * QEMU adds it to each vCPU of AMD's that is not alone, whatever -cpu
+         * says.  It only tells how to count them, at boot.
+         */
+        asked &= ~CPUID_EXT3_CMP_LEG;
+    }
     return follows_from_others(w) || is_hidden(cpu, w)
            ? 0 : asked & plain & ~env->features[w];
 }
