@@ -22,5 +22,5 @@ def test(deadline):
 
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--deadline", type=seconds, default=600)
+parser.add_argument("--deadline", type=seconds, default=900)
 run_test(test, parser.parse_args().deadline)
