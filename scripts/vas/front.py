@@ -55,7 +55,7 @@ def own_guest_probe(breakpoints):
 
 
 @contextlib.contextmanager
-def guest_host(say, rig=False, probe=kvmprobe.probe, disks=(), files=(), deadline=1200):
+def guest_host(say, rig=False, probe=kvmprobe.probe, disks=(), deadline=1200, files=()):
     """
     This machine if @probe, which returns (whether, why not), says that its KVM will do, else, or if
     @rig says so, the rig, which sees the @disks and @files and ends after @deadline seconds.
