@@ -21,9 +21,9 @@ from vas.testing import ERROR_LINE, LONG, Failure, expect_equal, expect_error
 FORMS = {"plain-kvm": ("kvm", ("kvm", "kvm,kernel-irqchip=split")), "plain-tcg": ("tcg", ("tcg",))}
 ROUNDS = 20 if LONG else 1
 
-# True: also to plain QEMU.  Not so where the payload notices what plain QEMU does wrong at a load under KVM: a TSC
-# goes back (seen in 4 of 4 loads of tscorder64, 2 of 4 of smp64).  It also loses the interrupt shadow of MOV SS
-# (1 of 4, events64), and its TCG lacks some of our fixes, which fpu64 and smp64 notice.
+# True: it also goes back to plain QEMU.  False: plain QEMU under KVM loads it wrongly, and the payload notices.  A TSC
+# went back in 4 of 4 loads of tscorder64 and in 2 of 4 of smp64.  events64 is left out there: in 1 of 4 loads the
+# interrupt shadow of MOV SS was lost.  Plain QEMU's TCG lacks fixes of ours, which fpu64 and smp64 notice.
 PAYLOADS = {"plain-kvm": {"fpu64": True, "smp64": False, "tscorder64": False},
             "plain-tcg": {"events64": True, "tscorder64": True}}
 # These run for ever: registers of any kind and the TSC; kvm-clock beside the HPET

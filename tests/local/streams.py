@@ -150,7 +150,7 @@ def plain_refusals():
                 raise
         else:
             raise Failure(f"streams={form} takes -cpu {model}")
-    # What is said to be left out is all there is to leave out.
+    # With what the error names left out, QEMU starts.
     with LocalHost() as host:
         for model, form in (("max", "plain-kvm"), ("qemu64", "plain-kvm"), ("qemu64", "plain-tcg")):
             accel = f"switch,streams={form}"

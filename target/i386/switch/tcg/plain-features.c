@@ -13,33 +13,32 @@
 #include "system/accel-switch.h"
 #include "switch/tcg/tcg.h"
 
-/* Of those a user cannot ask for; they follow from others. */
+/* A user does not ask for these by name: they follow from others. */
 static bool follows_from_others(FeatureWord w)
 {
     return w == FEAT_XSAVE_XCR0_LO || w == FEAT_XSAVE_XCR0_HI ||
            w == FEAT_XSAVE_XSS_LO || w == FEAT_XSAVE_XSS_HI;
 }
 
-static bool plain_has(X86CPU *cpu, FeatureWord w, uint64_t feature,
-                      uint64_t plain)
+/* The user has not left it out. */
+static bool may_have(X86CPU *cpu, FeatureWord w, uint64_t feature)
 {
-    return plain & feature &
-           (cpu->env.features[w] | ~cpu->env.user_features[w]);
+    return feature & (cpu->env.features[w] | ~cpu->env.user_features[w]);
 }
 
 /* QEMU shows the features of VMX and SVM only beside these. */
 static bool is_hidden(X86CPU *cpu, FeatureWord w)
 {
     if (w == FEAT_SVM) {
-        return !plain_has(cpu, FEAT_8000_0001_ECX, CPUID_EXT3_SVM, UINT64_MAX);
+        return !may_have(cpu, FEAT_8000_0001_ECX, CPUID_EXT3_SVM);
     }
     if (w >= FEAT_VMX_PROCBASED_CTLS && w <= FEAT_VMX_VMFUNC) {
-        return !plain_has(cpu, FEAT_1_ECX, CPUID_EXT_VMX, UINT64_MAX);
+        return !may_have(cpu, FEAT_1_ECX, CPUID_EXT_VMX);
     }
     return false;
 }
 
-/* What plain QEMU would show of feature word @w, and @cpu does not. */
+/* The features in word @w that plain QEMU would show and @cpu does not */
 static uint64_t lost_features(X86CPU *cpu, FeatureWord w, bool kvm)
 {
     CPUX86State *env = &cpu->env;
