@@ -13,15 +13,6 @@ printf 'LABEL=vas-root / ext4 defaults 0 0\n' > "$root/etc/fstab"
 echo root:vas | chroot "$root" chpasswd
 : > "$root/etc/motd"
 
-# With dhcp and resume asked for by nobody, the initramfs has less to wait for.
-cp "$VAS_RECIPE/initramfs-modules" "$root/etc/initramfs-tools/modules"
-cat > "$root/etc/initramfs-tools/conf.d/vas" <<'END'
-MODULES=list
-COMPRESS=gzip
-RESUME=none
-END
-chroot "$root" update-initramfs -u -k all
-
 # Nothing that starts by itself later: a test must find the guest as idle as
 # it says, and the boot is part of every test's time.
 for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer \
