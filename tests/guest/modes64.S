@@ -61,7 +61,7 @@ user_to_and_fro:
     .code64
     .globl  user_syscall
 user_syscall:
-    xorl    %r12d, %r12d
+    xorl    %r12d, %r12d                /* ZF and no CF, for syscall_entry */
     syscall
     incl    %ebx
     ask_switch
@@ -81,6 +81,8 @@ back32:
     .code64
     .globl  syscall_entry
 syscall_entry:
+    setz    %r13b
+    setc    %r14b
     swapgs
     movq    %gs:0, %rsi
     ask_switch

@@ -152,6 +152,8 @@ static void check_syscall(void)
     verify("SYSCALL: places", 2, frame->rbx);
     verify("SYSCALL: CS", USER64_CS, frame->cs);
     verify("SYSCALL: SS", USER32_DS, frame->ss);
+    verify("SYSCALL: ZF", 1, (uint8_t)frame->r13);
+    verify("SYSCALL: CF", 0, (uint8_t)frame->r14);
     verify("SYSCALL: GS", kernels[0], frame->rsi);
     verify("SYSCALL: GS", kernels[1], frame->rdi);
     frame = user(user_syscall32, USER64_CS);
