@@ -96,7 +96,7 @@ void hmp_kvm_trace_start(Monitor *mon, const QDict *qdict)
     Error *err = NULL;
 
     qmp_kvm_trace_start(qdict_get_str(qdict, "file"), false, 0, NULL,
-                        max != -1, max, false, 0, &err);
+                        max != -1, max, false, 0, false, false, &err);
     hmp_handle_error(mon, err);
 }
 

@@ -39,10 +39,11 @@ static struct {
     KvmTraceEndReason reason;   /* by whoever has set TRACE_ENDING */
     KvmTraceOptions options;
     char *file;
-    int fd;
+    int fd;                     /* -1: none, steps only */
     QemuMutex lock;             /* of writes to @fd */
     int error;                  /* errno of the first that failed; @lock */
     uint64_t max;
+    bool stop;                  /* the guest, when it comes to @max */
     int cpu_index;              /* -1: all */
     /* Any vCPU's thread: */
     Stat64 instructions;        /* recorded */
@@ -77,6 +78,11 @@ void switch_trace_end(KvmTraceEndReason reason)
 }
 
 /* Records */
+
+static bool is_recorded(void)
+{
+    return switch_trace_is_on() && trace.fd >= 0;
+}
 
 static void put_number(GByteArray *bytes, uint64_t n)
 {
@@ -126,6 +132,12 @@ static void count_step(void)
 {
     stat64_add(&trace.stepped, 1);
     if (stat64_get(&trace.stepped) >= trace.max) {
+        if (trace.stop && switch_trace_is_on()) {
+            /* As vm_stop() in a vCPU's thread */
+            qemu_system_vmstop_request_prepare();
+            qemu_system_vmstop_request(RUN_STATE_PAUSED);
+            cpu_stop_current();
+        }
         switch_trace_end(KVM_TRACE_END_REASON_MAX_INSTRUCTIONS);
     }
 }
@@ -135,7 +147,7 @@ void switch_trace_step(KvmTraceBuffer *b, uint64_t pc, const uint8_t *code,
 {
     int64_t delta = pc - b->last_pc;
 
-    if (!switch_trace_is_on()) {
+    if (!is_recorded()) {
         return;
     }
     if (code) {
@@ -166,7 +178,7 @@ void switch_trace_filtered(KvmTraceBuffer *b)
 
 void switch_trace_gap(KvmTraceBuffer *b, KvmTraceGap why, uint64_t detail)
 {
-    if (!switch_trace_is_on()) {
+    if (!is_recorded()) {
         return;
     }
     put_kind(b, KVM_TRACE_GAP);
@@ -179,7 +191,7 @@ void switch_trace_gap(KvmTraceBuffer *b, KvmTraceGap why, uint64_t detail)
 
 void switch_trace_event(KvmTraceBuffer *b, uint8_t vector)
 {
-    if (switch_trace_is_on()) {
+    if (is_recorded()) {
         put_kind(b, KVM_TRACE_EVENT);
         put_number(b->bytes, vector);
     }
@@ -291,7 +303,7 @@ void qmp_kvm_trace_start(const char *file, bool has_cpu_index,
                          uint32_t cpu_index, KvmTraceFilter *filter,
                          bool has_max_instructions, uint64_t max_instructions,
                          bool has_interrupts_every, uint16_t interrupts_every,
-                         Error **errp)
+                         bool has_stop, bool stop, Error **errp)
 {
     uint64_t max = has_max_instructions ? max_instructions
                                         : DEFAULT_INSTRUCTIONS;
@@ -325,6 +337,7 @@ void qmp_kvm_trace_start(const char *file, bool has_cpu_index,
     trace.fd = fd;
     trace.error = 0;
     trace.max = max;
+    trace.stop = has_stop && stop;
     trace.cpu_index = has_cpu_index ? cpu_index : -1;
     trace.options = (KvmTraceOptions) {
         .has_cr3 = filter && filter->has_cr3, .cr3 = filter ? filter->cr3 : 0,
@@ -342,6 +355,21 @@ void qmp_kvm_trace_start(const char *file, bool has_cpu_index,
         }
     }
     trace_kick(NULL);
+}
+
+void switch_trace_begin_steps(CPUState *cpu)
+{
+    trace.fd = -1;
+    trace.options = (KvmTraceOptions) { .interrupts_every = INT_MAX };
+    qatomic_set(&trace.state, TRACE_RUNNING);
+    switch_arch_trace(cpu, true);
+}
+
+void switch_trace_end_steps(CPUState *cpu)
+{
+    qatomic_set(&trace.state, TRACE_ENDING);
+    switch_arch_trace(cpu, false);
+    qatomic_set(&trace.state, TRACE_NONE);
 }
 
 void switch_trace_end_now(KvmTraceEndReason reason)

@@ -72,7 +72,7 @@ typedef struct KvmTraceOptions {
 } KvmTraceOptions;
 
 /*
- * All below but the last three: the vCPU's thread, BQL held or not.  Once the
+ * All below but the last five: the vCPU's thread, BQL held or not.  Once the
  * trace is to end, nothing is recorded.
  */
 
@@ -102,5 +102,11 @@ void switch_init_kvm_trace(void);
 bool switch_trace_runs(void);
 /* If one runs it has ended after this.  Drops the BQL for a moment. */
 void switch_trace_end_now(KvmTraceEndReason reason);
+/*
+ * Step @cpu, and write no file: the target notes where it comes to.  No trace
+ * must run, and the guest be stopped.  Both drop the BQL for a moment.
+ */
+void switch_trace_begin_steps(CPUState *cpu);
+void switch_trace_end_steps(CPUState *cpu);
 
 #endif

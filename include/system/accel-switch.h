@@ -152,6 +152,27 @@ int accel_switch_traced_run(CPUState *cpu);
 #define accel_switch_kvm_run(cpu) kvm_vcpu_ioctl(cpu, KVM_RUN, 0)
 #endif
 
+/*
+ * accel/switch/compare.h: TCG executes instructions that are then undone.  It
+ * says before it writes to a page that is clean for migration; where an
+ * instruction would reach a device, or a triple fault would reset the machine;
+ * and which exception an instruction raises.  The vCPU's thread.
+ *
+ * The second and third do not return if the instruction is to be undone.
+ */
+#ifdef CONFIG_ACCEL_SWITCH_IS_POSSIBLE
+extern bool accel_switch_rehearsing;    /* BQL; vCPUs stand still */
+void accel_switch_rehearse_write(ram_addr_t ram_addr, hwaddr address);
+void accel_switch_rehearse_mmio(CPUState *cpu, uintptr_t retaddr);
+void accel_switch_rehearse_shutdown(CPUState *cpu);
+void accel_switch_rehearse_exception(CPUState *cpu, int exception);
+#define accel_switch_rehearsal(what, ...) \
+    (unlikely(accel_switch_rehearsing) \
+     ? accel_switch_rehearse_ ## what(__VA_ARGS__) : (void)0)
+#else
+#define accel_switch_rehearsal(what, ...) ((void)0)
+#endif
+
 /**
  * accel_switch_may_load_vcpus: may a vCPU's section be loaded?
  *

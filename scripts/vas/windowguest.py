@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The guest of ./vas window and ./vas sample: our Debian i386, or one of the user's own."""
+"""The guest of ./vas window, sample and compare: our Debian i386, or one of the user's own."""
 
 import argparse
 import contextlib
@@ -101,17 +101,20 @@ class Subject:
 
 
 @contextlib.contextmanager
-def subject(args, name, say, breakpoints=True, probe=kvmprobe.probe):
+def subject(args, name, say, breakpoints=True, probe=kvmprobe.probe, login=True):
     """
     A Subject that is ready for start(). @breakpoints: whether the user's own must stop at some. @probe:
-    of the Debian guest, whether this machine's KVM will do.
+    of the Debian guest, whether this machine's KVM will do. Without @login it has not begun to boot.
     """
     if args.own is None:
         with guest_host(say, args.rig, probe, [str(image.image_path())], DEADLINE) as host:
             in_rig = host.name == "rig"
             with Machine(["-accel", ACCEL, "-smp", str(args.smp), "-m", "256", "-nic", "none",
                           *disk_arguments(host)],
-                         binary="i386", host=host, name=name, deadline=DEADLINE) as machine:
+                         binary="i386", host=host, name=name, deadline=DEADLINE, start=login) as machine:
+                if not login:
+                    yield Subject(machine, FileSymbols())
+                    return
                 guest = Guest(machine, pace=4 if in_rig else 1)
                 guest.skip_menu()
                 say("booting Debian i386 under KVM" + (" (about 40 seconds in the rig)" if in_rig else ""))

@@ -81,6 +81,10 @@ class Process:
         return self._tasks.same(self.table, cr3) and \
             self._stopped(self._tasks.owner, cr3) in (self.name, None)
 
+    def is_in(self, cr3):
+        """Whether @cr3 is its page table."""
+        return self._tasks.same(self.table, cr3)
+
     def started(self, cr3):
         """A program has started with the page table @cr3, and the guest waits in a window."""
         self._machine.stop()

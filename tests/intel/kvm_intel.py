@@ -9,7 +9,7 @@ import argparse
 import os
 import time
 
-from lib import debugging, hostile, traces, windows
+from lib import comparing, debugging, hostile, traces, windows
 from lib.faults import faults
 from lib.rigtest import a_host, say, seconds
 from lib.screen import screen
@@ -95,7 +95,9 @@ OTHERS = {
     "hostile-feature-control": hostile.feature_control,
 }
 WINDOWS = {"windows": windows.all_of_them, "debugging": debugging.all_of_them,
-           "traces": lambda host: traces.all_of_them(host, ["modes32", "modes64"])}
+           "traces": lambda host: traces.all_of_them(host, ["modes32", "modes64"]),
+           "compare": lambda host: comparing.all_of_them(
+               host, ["modes16", "modes32", "modes64", "paging32", "fpu64", "xsave64"])}
 STEPS = WAYS | OTHERS | WINDOWS
 GROUPS = {"ways": WAYS, "others": OTHERS, "windows": WINDOWS}
 

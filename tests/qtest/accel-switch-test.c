@@ -45,6 +45,7 @@ static const struct {
     { "plugin-add", "{ 'id': 'p', 'file': 'p.so' }", WITHOUT_SWITCH },
     { "plugin-del", "{ 'id': 'p' }", "there is no plugin 'p'" },
     { "kvm-trace-start", "{ 'file': 't' }", WITHOUT_SWITCH },
+    { "accel-compare", "{ 'max-instructions': 1 }", WITHOUT_SWITCH },
     { "kvm-trace-stop", "{}", "no trace runs" },
 };
 
@@ -145,6 +146,7 @@ static void test_plain(const void *data)
     "{end?:{type:(instructions|time|address|return|port|never)" \
     " instructions={count:int} time={ns:int} address={address:int}" \
     " port={number:int}} accel?:" ACCELS " plugins?:[str]}"
+#define VALUE "{name:str kvm:int tcg:int before?:int}"
 #define PLUGIN "id:str file:str arguments?:[str] output?:str windows?:bool"
 #define TRIGGER \
     "id:str on:{type:(address|syscall|interrupt|port|timer|kvm-error)" \
@@ -189,7 +191,14 @@ static const struct {
     { "ACCEL_TRIGGER_DROPPED", "arg-type", "{id:str reason:str}" },
     { "kvm-trace-start", "arg-type",
       "{file:str cpu-index?:int filter?:{cr3?:int cpl?:int}"
-      " max-instructions?:int interrupts-every?:int}" },
+      " max-instructions?:int interrupts-every?:int stop?:bool}" },
+    { "accel-compare", "arg-type", "{max-instructions:int cpu-index?:int}" },
+    { "accel-compare", "ret-type",
+      "{instructions:int end:(count|port|mmio|time|random|msr|lapic|halt"
+      "|hypervisor|smm|string|debug|shutdown|kvm) next:int next-code:str mode:int"
+      " differences:[{number:int address:int code:str mode:int"
+      " values:[" VALUE "]}] state:[" VALUE "]"
+      " memory:[{address:int kvm:str tcg:str before:str}] pages:int}" },
     { "query-kvm-trace", "ret-type",
       "{running:bool file?:str instructions:int stepped:int gaps:int}" },
     { "KVM_TRACE_END", "arg-type",

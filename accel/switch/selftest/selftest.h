@@ -62,6 +62,8 @@ typedef enum SwitchFixup {
     SWITCH_FIXUP_TRACE_HANDLERS,
     /* A trace: take TF out of what an exception has pushed */
     SWITCH_FIXUP_TRACE_FLAGS,
+    /* A comparison: undo what TCG has written */
+    SWITCH_FIXUP_COMPARE_UNDO,
     SWITCH_FIXUP__MAX,
 } SwitchFixup;
 

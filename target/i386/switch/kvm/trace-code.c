@@ -5,18 +5,8 @@
  */
 #include "qemu/osdep.h"
 #include "qemu/bswap.h"
+#include "switch/insn.h"
 #include "switch/kvm/trace.h"
-
-static bool is_prefix(uint8_t byte)
-{
-    switch (byte) {
-    case 0x26: case 0x2e: case 0x36: case 0x3e: case 0x64: case 0x65:
-    case 0x66: case 0x67: case 0xf0: case 0xf2: case 0xf3:
-        return true;
-    default:
-        return false;
-    }
-}
 
 static void raises(X86TraceInsn *insn, uint8_t first, uint8_t second)
 {
@@ -59,35 +49,19 @@ static void decode_0f(X86TraceInsn *insn, uint8_t op)
 
 X86TraceInsn x86_trace_decode(const uint8_t *code, int bytes, int mode)
 {
-    X86TraceInsn insn = { .kind = X86_TRACE_PLAIN, .operand_bytes = mode };
-    uint8_t op, next, rex = 0;
-    int i = 0, reg, mod;
+    X86TraceInsn insn = { .kind = X86_TRACE_PLAIN };
+    X86Insn i = x86_insn_parse(code, bytes, mode);
+    uint8_t next = i.next[0];
+    int reg = next >> 3 & 7, mod = next >> 6;
 
+    insn.operand_bytes = i.operand_bytes;
     raises(&insn, EXCP06_ILLOP, EXCP0C_STACK);
-    if (mode == 8) {
-        insn.operand_bytes = 4;
-    }
-    while (i < bytes && is_prefix(code[i])) {
-        if (code[i++] == 0x66) {
-            insn.operand_bytes = mode == 2 ? 4 : 2;
-        }
-    }
-    if (mode == 8 && i < bytes && (code[i] & 0xf0) == 0x40) {
-        rex = code[i++];
-    }
-    if (i >= bytes) {
+    if (i.at >= bytes) {
         return insn;
     }
-    op = code[i];
-    next = i + 1 < bytes ? code[i + 1] : 0;
-    reg = next >> 3 & 7;
-    mod = next >> 6;
-    insn.bytes = i + 1;
-    if (rex & 8) {
-        insn.operand_bytes = 8;
-    }
+    insn.bytes = i.at + 1;
 
-    switch (op) {
+    switch (i.op) {
     case 0x9c:
         insn.kind = X86_TRACE_PUSHF;
         break;
@@ -139,8 +113,9 @@ X86TraceInsn x86_trace_decode(const uint8_t *code, int bytes, int mode)
         raises(&insn, EXCP0B_NOSEG, EXCP0C_STACK);
         break;
     case 0x9a: case 0xea:
-        if (i + 3 + insn.operand_bytes <= bytes) {
-            insn.selector = lduw_le_p(code + i + 1 + insn.operand_bytes);
+        if (i.at + 3 + insn.operand_bytes <= bytes) {
+            insn.selector = lduw_le_p(code + i.at + 1 +
+                                      insn.operand_bytes);
         }
         /* fall through */
     case 0xca: case 0xcb:

@@ -52,6 +52,11 @@ bool accel_switch_tracing;
 
 static X86Trace **traces;       /* by cpu_index; each its vCPU's thread's */
 
+X86Trace *x86_trace_of(CPUState *cs)
+{
+    return traces ? traces[cs->cpu_index] : NULL;
+}
+
 static void stop_at(X86TraceRun *r, const X86Trace *t, uint64_t address,
                     int vector)
 {
@@ -122,10 +127,19 @@ static void record(X86Trace *t, X86TraceCode *c, bool wanted)
 
 /* Steps */
 
+/* A comparison has no use for what is not a step. */
+static void end_steps(const X86Trace *t)
+{
+    if (t->steps) {
+        switch_trace_end(KVM_TRACE_END_REASON_COMMAND);
+    }
+}
+
 /* @awaited is where the vCPU comes to after HLT. */
 static void await(X86Trace *t, uint64_t awaited)
 {
     switch_trace_gap(&t->buffer, KVM_TRACE_GAP_HALT, 0);
+    end_steps(t);
     t->awaited = awaited;
     t->awaited_since = get_clock();
     t->at = NULL;
@@ -136,6 +150,7 @@ static void pause_trace(X86Trace *t)
     if (!t->paused) {
         switch_trace_gap(&t->buffer, KVM_TRACE_GAP_GUEST_DEBUG, 0);
     }
+    end_steps(t);
     t->paused = true;
     t->at = NULL;
 }
@@ -233,8 +248,15 @@ static void go_on(CPUState *cs, X86Trace *t, uint64_t pc, bool look)
             pause_trace(t);
             return;
         }
+        look = true;
     }
     t->at = x86_trace_code(cs, t, pc);
+    if (look) {
+        x86_trace_note_step(t, &t->regs, &t->sregs);
+    } else {
+        x86_trace_note_step(t, &cs->kvm_run->s.regs.regs,
+                            &cs->kvm_run->s.regs.sregs);
+    }
 }
 
 /*
@@ -267,6 +289,9 @@ static void arrive(CPUState *cs, X86Trace *t, uint64_t pc, int vector,
     X86TraceCode *c = t->at;
     bool wanted = is_wanted(t);
 
+    if (delivered >= 0) {
+        end_steps(t);
+    }
     if (t->awaited) {
         t->awaited = 0;
         go_on(cs, t, pc, true);
@@ -367,6 +392,9 @@ static void come_back(CPUState *cs, X86Trace *t)
     }
     t->paused = false;
     t->at = x86_trace_code(cs, t, pc);
+    if (!was || was->pc != pc) {
+        x86_trace_note_step(t, &t->regs, &t->sregs);
+    }
 }
 
 /*
@@ -465,7 +493,7 @@ static int run_once(CPUState *cs, X86Trace *t, bool *left)
 
 int accel_switch_traced_run(CPUState *cs)
 {
-    X86Trace *t = traces ? traces[cs->cpu_index] : NULL;
+    X86Trace *t = x86_trace_of(cs);
     bool left = false;
     int ret = -EINTR;
 

@@ -9,6 +9,7 @@
 #define TARGET_I386_SWITCH_KVM_TRACE_H
 
 #include "accel/switch/kvm-trace.h"
+#include "switch/steps.h"
 #include "switch/kvm/kvm.h"
 
 #define X86_TRACE_CODE_BYTES 15     /* of the longest instruction */
@@ -100,7 +101,17 @@ typedef struct X86Trace {
     bool in_smm;
     int since_interrupts;       /* steps since they were let in */
     uint32_t last_exit;         /* of the last KVM_RUN; INTR for a signal */
+    /* For a comparison: where the vCPU comes to, until there are so many */
+    SwitchSteps *steps;
+    unsigned until;
 } X86Trace;
+
+/* trace.c: the vCPU's, or NULL.  Its thread. */
+X86Trace *x86_trace_of(CPUState *cs);
+
+/* trace-steps.c: the vCPU has come to t->at, with these registers. */
+void x86_trace_note_step(X86Trace *t, const struct kvm_regs *regs,
+                         const struct kvm_sregs *sregs);
 
 /* Read the vCPU's registers out of KVM.  False: KVM does not give them. */
 bool x86_trace_look(CPUState *cs, X86Trace *t);

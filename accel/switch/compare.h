@@ -1,0 +1,74 @@
+/*
+ * Comparisons of TCG with KVM, instruction by instruction
+ *
+ * compare.c has the command.  rehearsal.c keeps guest memory as it was before
+ * TCG wrote it; the target executes and compares instructions:
+ *
+ *   in TCG   rehearse, rewind guest memory and the vCPU, switch
+ *   in KVM   step as far, switch
+ *   in TCG   compare registers, the vCPU's state, guest memory
+ *
+ * The guest is stopped, and the main thread waits for the vCPU's: nothing else
+ * changes guest memory.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#ifndef ACCEL_SWITCH_COMPARE_H
+#define ACCEL_SWITCH_COMPARE_H
+
+#include "qapi/qapi-types-accel-compare-target.h"
+
+/* So many differences a comparison lists. */
+#define SWITCH_COMPARE_LISTED 64
+
+/*
+ * rehearsal.c.  Main thread, BQL held, guest stopped and in TCG, but where a
+ * comment says otherwise.
+ */
+
+/* From now on keep each page that TCG is about to write, and stop at MMIO. */
+void switch_rehearsal_begin(void);
+/*
+ * The vCPU's thread, after each of its instructions: why it was not executed,
+ * ACCEL_COMPARE_END_COUNT if it was; and the exception that it raised, or -1.
+ * Both are forgotten.
+ */
+AccelCompareEnd switch_rehearsal_take_stop(void);
+int switch_rehearsal_take_vector(void);
+/* Keep what the pages have become, and have them as they were. */
+void switch_rehearsal_rewind(void);
+/* How many pages there are; what differs from what they had become */
+void switch_rehearsal_compare(AccelComparison *result);
+/* Forget them.  In any accelerator. */
+void switch_rehearsal_end(void);
+
+/* The target's.  Main thread, BQL held, guest stopped. */
+typedef struct SwitchSteps SwitchSteps;
+
+SwitchSteps *switch_arch_new_steps(void);
+void switch_arch_free_steps(SwitchSteps *steps);
+/* How many instructions are in it; the one after them is not. */
+unsigned switch_arch_count_steps(const SwitchSteps *steps);
+
+/*
+ * In TCG: execute at most @max instructions of @cpu, between begin and rewind,
+ * and then have the vCPU as it was.  Returns why there are no more.  Drops the
+ * BQL.
+ */
+AccelCompareEnd switch_arch_rehearse(CPUState *cpu, unsigned max,
+                                     SwitchSteps *steps);
+/*
+ * In KVM: execute as many as are in @tcg, or fewer, if it takes another way.
+ * Drops the BQL.
+ */
+void switch_arch_step_kvm(CPUState *cpu, const SwitchSteps *tcg,
+                          SwitchSteps *steps);
+/*
+ * In TCG again: fills @result but for @pages and @memory.  True if both have
+ * come to the same end; if not, nothing more can be compared.
+ */
+bool switch_arch_compare_steps(CPUState *cpu, const SwitchSteps *kvm,
+                               const SwitchSteps *tcg, AccelCompareEnd end,
+                               AccelComparison *result);
+
+#endif

@@ -1,0 +1,175 @@
+/*
+ * A rehearsal: a vCPU executes instructions in TCG, one by one
+ *
+ * It does so in its own thread, by the single steps that a debugger has
+ * (SSTEP_NOIRQ holds interrupts back), while the main thread waits.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include "qemu/osdep.h"
+#include "qemu/main-loop.h"
+#include "exec/cpu-common.h"
+#include "exec/cputlb.h"
+#include "hw/core/cpu.h"
+#include "tcg/helper-tcg.h"
+#include "switch/insn.h"
+#include "switch/steps.h"
+
+#define DR7_ANY_ENABLED 0xff
+/* An attempt may execute nothing, as after a kick.  So many are not seen. */
+#define ATTEMPTS 1000
+/* Iterations of strings: a step of KVM's each, while the main loop waits */
+#define ITERATIONS 16384
+
+typedef struct Rehearsal {
+    unsigned max;
+    SwitchSteps *steps;
+    AccelCompareEnd end;
+    bool partial;               /* it has ended inside of a step */
+} Rehearsal;
+
+static int read_code(CPUState *cs, uint64_t pc, uint8_t *code, int size)
+{
+    int first = MIN(size, TARGET_PAGE_SIZE - (pc & ~TARGET_PAGE_MASK));
+
+    if (cpu_memory_rw_debug(cs, pc, code, first, false) < 0) {
+        return 0;
+    }
+    if (first < size &&
+        cpu_memory_rw_debug(cs, pc + first, code + first, size - first,
+                            false) < 0) {
+        return first;
+    }
+    return size;
+}
+
+static void look(CPUState *cs, X86Step *s)
+{
+    const CPUX86State *env = cpu_env(cs);
+
+    *s = (X86Step) {
+        .mode = env->hflags & HF_CS64_MASK ? 8
+                : env->hflags & HF_CS32_MASK ? 4 : 2,
+        .rflags = cpu_compute_eflags(cpu_env(cs)),
+        .vector = switch_rehearsal_take_vector(),
+    };
+    s->pc = s->mode == 8 ? env->eip
+                         : (uint32_t)(env->segs[R_CS].base + env->eip);
+    for (int i = 0; i < CPU_NB_REGS; i++) {
+        s->regs[i] = env->regs[i];
+    }
+    for (int i = 0; i < ARRAY_SIZE(s->selectors); i++) {
+        s->selectors[i] = env->segs[i].selector;
+    }
+    s->bytes = read_code(cs, s->pc, s->code, sizeof(s->code));
+}
+
+/* Why it can't be executed; ACCEL_COMPARE_END_COUNT if it was. */
+static AccelCompareEnd execute_one(CPUState *cs)
+{
+    for (int i = 0; i < ATTEMPTS; i++) {
+        AccelCompareEnd stop;
+        int result;
+
+        bql_unlock();
+        cpu_exec_start(cs);
+        result = cpu_exec(cs);
+        cpu_exec_end(cs);
+        bql_lock();
+        stop = switch_rehearsal_take_stop();
+        if (stop != ACCEL_COMPARE_END_COUNT || result == EXCP_DEBUG) {
+            return stop;
+        }
+        if (result != EXCP_INTERRUPT) {
+            break;
+        }
+    }
+    return ACCEL_COMPARE_END_SHUTDOWN;
+}
+
+static AccelCompareEnd run(CPUState *cs, Rehearsal *r)
+{
+    CPUX86State *env = cpu_env(cs);
+    bool in_shadow = false;
+    int iterations = 0;
+    X86Step step;
+    X86Insn insn;
+
+    for (;;) {
+        unsigned before = r->steps->list->len;
+        AccelCompareEnd end;
+
+        look(cs, &step);
+        insn = x86_insn_parse(step.code, step.bytes, step.mode);
+        end = cs->halted ? ACCEL_COMPARE_END_HALT : x86_insn_reaches(&insn);
+        if (env->dr[7] & DR7_ANY_ENABLED || env->eflags & TF_MASK) {
+            end = ACCEL_COMPARE_END_DEBUG;
+        }
+        /* KVM's steps do not stop in the shadow of MOV SS either. */
+        if (!in_shadow && x86_steps_add(r->steps, &step) > r->max) {
+            return ACCEL_COMPARE_END_COUNT;
+        }
+        if (end != ACCEL_COMPARE_END_COUNT) {
+            r->partial = in_shadow;
+            return end;
+        }
+        if (!in_shadow && r->steps->list->len == before &&
+            ++iterations > ITERATIONS) {
+            r->partial = true;
+            return ACCEL_COMPARE_END_STRING;
+        }
+        end = execute_one(cs);
+        if (end != ACCEL_COMPARE_END_COUNT) {
+            r->partial = true;
+            return end;
+        }
+        in_shadow = !in_shadow && env->hflags & HF_INHIBIT_IRQ_MASK &&
+                    x86_insn_is_mov_ss(&insn, step.mode);
+    }
+}
+
+static void rehearse_once(CPUState *cs, Rehearsal *r)
+{
+    CPUX86State *env = cpu_env(cs);
+    g_autofree CPUX86State *before = g_memdup2(env, sizeof(*env));
+    uint32_t halted = cs->halted;
+    int32_t exception = cs->exception_index;
+
+    cs->singlestep_enabled = SSTEP_ENABLE | SSTEP_NOIRQ | SSTEP_NOTIMER;
+    r->partial = false;
+    g_array_set_size(r->steps->list, 0);
+    r->end = run(cs, r);
+    cs->singlestep_enabled = 0;
+    update_mxcsr_from_sse_status(env);
+    g_free(r->steps->end);
+    r->steps->end = g_memdup2(env, sizeof(*env));
+
+    *env = *before;
+    cs->halted = halted;
+    cs->exception_index = exception;
+    tlb_flush(cs);
+}
+
+static void rehearse(CPUState *cs, run_on_cpu_data data)
+{
+    rehearse_once(cs, data.host_ptr);
+}
+
+AccelCompareEnd switch_arch_rehearse(CPUState *cpu, unsigned max,
+                                     SwitchSteps *steps)
+{
+    Rehearsal r = { .max = max, .steps = steps };
+    AccelCompareEnd end;
+
+    run_on_cpu(cpu, rehearse, RUN_ON_CPU_HOST_PTR(&r));
+    end = r.end;
+    if (r.partial) {
+        /* To the end of the step before, with what it has written. */
+        switch_rehearsal_rewind();
+        switch_rehearsal_end();
+        switch_rehearsal_begin();
+        r.max = switch_arch_count_steps(steps);
+        run_on_cpu(cpu, rehearse, RUN_ON_CPU_HOST_PTR(&r));
+    }
+    return end;
+}
