@@ -68,7 +68,8 @@ static bool is_still(SwitchableAccel in, Error **errp)
 
 /* What TCG has executed under KVM, and back */
 static bool coroutine_fn step_kvm_co(CPUState *cpu, const SwitchSteps *tcg,
-                                     SwitchSteps *kvm, Error **errp)
+                                     SwitchSteps *kvm, AccelComparison *result,
+                                     Error **errp)
 {
     ERRP_GUARD();
 
@@ -77,6 +78,8 @@ static bool coroutine_fn step_kvm_co(CPUState *cpu, const SwitchSteps *tcg,
         return false;
     }
     switch_arch_step_kvm(cpu, tcg, kvm);
+    /* The switch writes the guest's clock. */
+    switch_rehearsal_compare(result);
     if (!move_to_co(SWITCHABLE_ACCEL_TCG, errp)) {
         error_prepend(errp, "KVM has executed %u instructions: ",
                       switch_arch_count_steps(kvm));
@@ -89,7 +92,7 @@ static AccelComparison *coroutine_fn compare_co(CPUState *cpu, unsigned max,
                                                 SwitchSteps *tcg,
                                                 SwitchSteps *kvm, Error **errp)
 {
-    AccelComparison *result;
+    g_autoptr(AccelComparison) result = g_new0(AccelComparison, 1);
     AccelCompareEnd end;
 
     if (!move_to_co(SWITCHABLE_ACCEL_TCG, errp) ||
@@ -100,14 +103,13 @@ static AccelComparison *coroutine_fn compare_co(CPUState *cpu, unsigned max,
     end = switch_arch_rehearse(cpu, max, tcg);
     switch_rehearsal_rewind();
     if (switch_arch_count_steps(tcg) &&
-        !step_kvm_co(cpu, tcg, kvm, errp)) {
+        !step_kvm_co(cpu, tcg, kvm, result, errp)) {
         return NULL;
     }
-    result = g_new0(AccelComparison, 1);
-    if (switch_arch_compare_steps(cpu, kvm, tcg, end, result)) {
-        switch_rehearsal_compare(result);
+    if (!switch_arch_compare_steps(cpu, kvm, tcg, end, result)) {
+        g_clear_pointer(&result->memory, qapi_free_AccelCompareMemoryList);
     }
-    return result;
+    return g_steal_pointer(&result);
 }
 
 AccelComparison *coroutine_fn qmp_accel_compare(uint32_t max_instructions,

@@ -5,8 +5,8 @@
  * TCG wrote it; the target executes and compares instructions:
  *
  *   in TCG   rehearse, rewind guest memory and the vCPU, switch
- *   in KVM   step as far, switch
- *   in TCG   compare registers, the vCPU's state, guest memory
+ *   in KVM   step as far, compare guest memory, switch
+ *   in TCG   compare registers and the vCPU's state
  *
  * The guest is stopped, and the main thread waits for the vCPU's: nothing else
  * changes guest memory.
@@ -37,7 +37,7 @@ AccelCompareEnd switch_rehearsal_take_stop(void);
 int switch_rehearsal_take_vector(void);
 /* Keep what the pages have become, and have them as they were. */
 void switch_rehearsal_rewind(void);
-/* How many pages there are; what differs from what they had become */
+/* In KVM: how many pages there are, what differs from what they had become */
 void switch_rehearsal_compare(AccelComparison *result);
 /* Forget them.  In any accelerator. */
 void switch_rehearsal_end(void);
@@ -65,7 +65,7 @@ void switch_arch_step_kvm(CPUState *cpu, const SwitchSteps *tcg,
                           SwitchSteps *steps);
 /*
  * In TCG again: fills @result but for @pages and @memory.  True if both have
- * come to the same end; if not, nothing more can be compared.
+ * come to the same end; if not, guest memory can't be compared.
  */
 bool switch_arch_compare_steps(CPUState *cpu, const SwitchSteps *kvm,
                                const SwitchSteps *tcg, AccelCompareEnd end,

@@ -85,19 +85,22 @@ def run(guest, args, say):
     start = time.monotonic()
     comparer = Comparer(machine, say, args.wait)
     stretch = args.stretch or args.insns
-    shown = 0
     while comparer.instructions < args.insns and not comparer.ended and \
             (args.all or not comparer.differences):
-        for difference in comparer.run(min(stretch, args.insns - comparer.instructions), not args.all):
-            if shown < args.show:
-                show(difference, guest.symbols)
-                shown += 1
+        comparer.run(min(stretch, args.insns - comparer.instructions), not args.all)
         if comparer.instructions < args.insns and args.stretch and not comparer.ended:
             machine.switch("kvm")
             machine.cont()
             time.sleep(args.between)
             machine.stop()
     seconds = time.monotonic() - start
+    if not comparer.ended:
+        machine.switch("kvm")
+    if guest.guest:
+        # Its shell knows the names of addresses.
+        machine.cont()
+    for difference in comparer.differences[:args.show]:
+        show(difference, guest.symbols)
     summarise(comparer, seconds)
     return {"host": "rig" if machine.host.name == "rig" else "kvm", "instructions": comparer.instructions,
             "stepped": comparer.stepped, "ends": dict(comparer.ends), "undefined": dict(comparer.undefined),

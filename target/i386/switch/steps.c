@@ -228,12 +228,13 @@ static void compare_number(AccelCompareValueList ***tail, const char *prefix,
 }
 
 /*
- * TCG keeps a part of the limit there, too.  Real mode makes CS a data segment
+ * TCG keeps a part of the limit there, too.  It does not always set the bit
+ * Accessed of what it loads; a switch does.  Real mode makes CS a data segment
  * or leaves it, by vendor, and what it has made is still there after PE was
  * set.
  */
 #define ATTRIBUTES (DESC_G_MASK | DESC_B_MASK | DESC_L_MASK | DESC_AVL_MASK | \
-                    (0xff00 & ~DESC_CS_MASK))
+                    (0xff00 & ~(DESC_CS_MASK | DESC_A_MASK)))
 
 static void compare_segment(AccelCompareValueList ***tail, const char *name,
                             const SegmentCache *kvm, const SegmentCache *tcg,
@@ -242,7 +243,7 @@ static void compare_segment(AccelCompareValueList ***tail, const char *name,
     compare_number(tail, name, " selector", kvm->selector, tcg->selector);
     compare_number(tail, name, " base", kvm->base, tcg->base);
     /* What a null selector leaves of the rest is the processor's affair. */
-    if (has_descriptors && (kvm->flags | tcg->flags) & DESC_P_MASK) {
+    if (has_descriptors && kvm->selector & ~3) {
         compare_number(tail, name, " limit", kvm->limit, tcg->limit);
         compare_number(tail, name, " attributes", kvm->flags & ATTRIBUTES,
                        tcg->flags & ATTRIBUTES);

@@ -4,11 +4,13 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 #include "qemu/osdep.h"
+#include "qemu/error-report.h"
 #include "qemu/main-loop.h"
 #include "exec/cpu-common.h"
 #include "hw/core/cpu.h"
 #include "system/kvm.h"
 #include "system/kvm_int.h"
+#include "standard-headers/asm-x86/kvm_para.h"
 #include "accel/kvm/kvm-cpus.h"
 #include "switch/kvm/trace.h"
 
@@ -53,11 +55,38 @@ void x86_trace_note_step(X86Trace *t, const struct kvm_regs *regs,
     }
 }
 
+/*
+ * KVM writes the guest's clock, in guest memory, as it enters the guest after a
+ * switch: TCG has had another time there.  So it has no place for the clock
+ * meanwhile.  Returns the place, for give_clock_back(); 0 if there is none.
+ */
+static uint64_t take_clock_away(CPUState *cs)
+{
+    uint64_t place;
+
+    if (!(cpu_env(cs)->features[FEAT_KVM] &
+          (CPUID_KVM_CLOCK | CPUID_KVM_CLOCK2)) ||
+        x86_kvm_get_msr(cs, MSR_KVM_SYSTEM_TIME, &place) < 0 || !(place & 1) ||
+        x86_kvm_put_msr(cs, MSR_KVM_SYSTEM_TIME, 0) < 0) {
+        return 0;
+    }
+    return place;
+}
+
+static void give_clock_back(CPUState *cs, uint64_t place)
+{
+    if (place && x86_kvm_put_msr(cs, MSR_KVM_SYSTEM_TIME, place) < 0) {
+        error_report("vCPU %d: KVM did not take the guest's kvm-clock back,"
+                     " which stands still now", cs->cpu_index);
+    }
+}
+
 static void step(CPUState *cs, run_on_cpu_data data)
 {
     Stepping *s = data.host_ptr;
     X86Trace *t = x86_trace_of(cs);
     int held_back = cs->interrupt_request & HELD_BACK;
+    uint64_t clock = take_clock_away(cs);
     int result;
 
     t->steps = s->steps;
@@ -74,6 +103,7 @@ static void step(CPUState *cs, run_on_cpu_data data)
     s->steps->shutdown = cs->kvm_run->exit_reason == KVM_EXIT_SHUTDOWN;
     cs->kvm_run->kvm_valid_regs = 0;
     cs->interrupt_request |= held_back;
+    give_clock_back(cs, clock);
     t->steps = NULL;
     qatomic_set(&s->done, true);
     qemu_cond_signal(&s->cond);
