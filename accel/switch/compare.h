@@ -8,8 +8,8 @@
  *   in KVM   step as far, compare guest memory, switch
  *   in TCG   compare registers and the vCPU's state
  *
- * The guest is stopped, and the main thread waits for the vCPU's: nothing else
- * changes guest memory.
+ * The guest is stopped, and the main thread waits for the vCPU's: no device
+ * changes guest memory.  The main loop stands still meanwhile.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

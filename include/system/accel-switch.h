@@ -158,7 +158,7 @@ int accel_switch_traced_run(CPUState *cpu);
  * instruction would reach a device, or a triple fault would reset the machine;
  * and which exception an instruction raises.  The vCPU's thread.
  *
- * The second and third do not return if the instruction is to be undone.
+ * The second and third do not return.
  */
 #ifdef CONFIG_ACCEL_SWITCH_IS_POSSIBLE
 extern bool accel_switch_rehearsing;    /* BQL; vCPUs stand still */

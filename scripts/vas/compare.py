@@ -10,6 +10,7 @@ from vas import paths, tracefile
 from vas.comparer import ENDS, CompareError, Comparer
 from vas.front import Progress, reporting, write_json
 from vas.machine import MachineError
+from vas.qmp import QMPError
 from vas.symbols import SymbolError
 from vas.trace import probe
 from vas.windowguest import add_arguments, parse, subject
@@ -56,6 +57,8 @@ def show(difference, symbols):
     where = symbols.name(difference["address"])
     if difference["kind"] == "registers":
         print(f"{difference['address']:#x}  {where}  \"{difference['text']}\"  {difference['code']}")
+    elif difference["kind"] == "shutdown":
+        print(f"{difference['address']:#x}  {where}  {difference['code']}: TCG shuts the vCPU down")
     elif difference["kind"] == "state":
         print(f"before {where}, the vCPU's state:")
     else:
@@ -83,28 +86,31 @@ def run(guest, args, say):
     elif guest.guest or args.after:
         machine.stop()
     start = time.monotonic()
-    comparer = Comparer(machine, say, args.wait)
+    comparer, error = Comparer(machine, say, args.wait), None
     stretch = args.stretch or args.insns
-    while comparer.instructions < args.insns and not comparer.ended and \
-            (args.all or not comparer.differences):
-        comparer.run(min(stretch, args.insns - comparer.instructions), not args.all)
-        if comparer.instructions < args.insns and args.stretch and not comparer.ended:
-            machine.switch("kvm")
-            machine.cont()
-            time.sleep(args.between)
-            machine.stop()
+    try:
+        while comparer.instructions < args.insns and not comparer.ended and \
+                (args.all or not comparer.differences):
+            comparer.run(min(stretch, args.insns - comparer.instructions), not args.all)
+            if comparer.instructions < args.insns and args.stretch and not comparer.ended:
+                machine.switch("kvm")
+                machine.cont()
+                time.sleep(args.between)
+                machine.stop()
+    except (CompareError, MachineError, QMPError) as caught:
+        error = caught
     seconds = time.monotonic() - start
-    if not comparer.ended:
-        machine.switch("kvm")
-    if guest.guest:
+    if guest.guest and machine.running():
         # Its shell knows the names of addresses.
+        machine.switch("kvm")
         machine.cont()
     for difference in comparer.differences[:args.show]:
         show(difference, guest.symbols)
     summarise(comparer, seconds)
     return {"host": "rig" if machine.host.name == "rig" else "kvm", "instructions": comparer.instructions,
-            "stepped": comparer.stepped, "ends": dict(comparer.ends), "undefined": dict(comparer.undefined),
-            "differences": comparer.differences, "seconds": seconds}
+            "stepped": comparer.stepped, "ends": dict(comparer.ends), "refused": comparer.refused,
+            "registers_only": comparer.registers_only, "undefined": dict(comparer.undefined),
+            "differences": comparer.differences, "seconds": seconds, "error": str(error) if error else None}
 
 
 def summarise(comparer, seconds):
@@ -112,10 +118,13 @@ def summarise(comparer, seconds):
           f" {len(comparer.differences) or 'no'} difference{'s' * (len(comparer.differences) != 1)}")
     if comparer.ends:
         print("not compared, KVM alone has executed them: " + ", ".join(
-            f"{ENDS.get(name, 'states that KVM refuses')} ({count})"
-            for name, count in comparer.ends.most_common()))
+            f"{ENDS[name]} ({count})" for name, count in comparer.ends.most_common()))
+    if comparer.refused:
+        print(f"not compared, executed where the guest was: states that can't be switched ({comparer.refused})")
+    if comparer.registers_only:
+        print(f"of {comparer.registers_only} instructions only the registers were compared")
     if comparer.undefined:
-        print("flags that the manuals leave undefined differ after: " + ", ".join(
+        print("what the manuals leave undefined differs after, or in: " + ", ".join(
             f"{name} ({count})" for name, count in comparer.undefined.most_common()))
 
 
@@ -172,6 +181,8 @@ def main():
         with subject(args, "compare", say, probe=probe, login=not args.boot) as guest:
             result = run(guest, args, say)
     write_json(args.json, result)
+    if result["error"]:
+        sys.exit(f"vas compare: {result['error']}")
     sys.exit(1 if result["differences"] else 0)
 
 

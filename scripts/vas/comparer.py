@@ -5,6 +5,7 @@ TCG compared with KVM over many instructions: accel-compare again and again, and
 What a manual leaves undefined, such as AF after SHL, is no difference.  capstone knows most of it.
 """
 
+import re
 import time
 from collections import Counter
 
@@ -15,11 +16,12 @@ from vas.qmp import QMPError
 FLAGS = {0: "CF", 2: "PF", 4: "AF", 6: "ZF", 7: "SF", 8: "TF", 9: "IF", 10: "DF", 11: "OF", 14: "NT",
          16: "RF", 17: "VM", 18: "AC", 19: "VIF", 20: "VIP", 21: "ID"}
 STATUS = ("CF", "PF", "AF", "ZF", "SF", "OF")
-# OF is defined after these by 1 only (SDM vol. 2, "SAL/SAR/SHL/SHR", "RCL/RCR/ROL/ROR").
+# OF is defined after these by 1 only, which has no first operand or $1 (SDM vol. 2, "SAL/SAR/SHL/SHR", "RCL/RCR/ROL/ROR").
 BY_ONE = ("shl", "sal", "shr", "sar", "rol", "ror", "rcl", "rcr", "shld", "shrd")
 # So many instructions are compared at once.
 PIECE = 2000
-# A state that KVM does not take lasts for an instruction or two.
+# A state in which a guest can't be switched.  Most last for an instruction or two, SMM and A20 for longer.
+NOT_NOW = re.compile("would refuse this state|must run on")
 RUN_ON_SECONDS = 0.05
 
 ENDS = {
@@ -39,13 +41,20 @@ def flag_names(bits):
     return [name for bit, name in FLAGS.items() if bits >> bit & 1]
 
 
-def is_xstate_bv(place):
+def left_open(place):
     """
-    Whether memory differs by the components of a state that XSAVE calls in use: a processor may say so of one in
-    its initial configuration (SDM vol. 1, 13.6, XINUSE), and TCG does of all.
+    What memory differs by, if the manual leaves it open, else None.  XSAVE may call a component in use that is in
+    its initial configuration (SDM vol. 1, 13.6, XINUSE), and TCG does so with all.  A processor may set Accessed in
+    entries of page tables that it has not used (SDM vol. 3A, 4.8), and TCG does not.
     """
     kvm, tcg = int(place["kvm"], 16), int(place["tcg"], 16)
-    return len(place["kvm"]) == 2 and tcg in (3, 7) and kvm & ~tcg == 0
+    if len(place["kvm"]) != 2:
+        return None
+    if place["address"] % 64 == 0 and tcg in (3, 7) and kvm & ~tcg == 0:
+        return "xsave"
+    if place["address"] % 4 == 0 and kvm ^ tcg == 0x20 and kvm & 0x21 == 0x21:
+        return "page tables"
+    return None
 
 
 class Judge:
@@ -70,7 +79,8 @@ class Judge:
             x86 = tracefile.capstone.x86_const
             undefined = [name for name in STATUS if insn.eflags & getattr(x86, f"X86_EFLAGS_UNDEFINED_{name}")]
             name = insn.mnemonic.rsplit(" ", 1)[-1]
-            if name.rstrip("bwlq") in BY_ONE or name in BY_ONE:
+            if (name in BY_ONE or name[:-1] in BY_ONE) and \
+                    re.match(r"\$(?!(0x)?1,)|%cl,", insn.op_str):
                 undefined.append("OF")
             return name, f"{insn.mnemonic} {insn.op_str}".strip(), undefined
         return "", difference["code"], []
@@ -106,6 +116,8 @@ class Comparer:
         self.stepped = 0            # by KVM alone
         self.ends = Counter()
         self.undefined = Counter()
+        self.refused = 0            # times that it ran on, where it was, as it could not be switched
+        self.registers_only = 0     # of the instructions
         self.differences = []
         self.ended = False          # so has the guest
 
@@ -113,12 +125,12 @@ class Comparer:
         try:
             return self._machine.qmp("accel-compare", {"max-instructions": count}, timeout=300)
         except QMPError as error:
-            if "would refuse this state" not in str(error):
+            if not NOT_NOW.search(str(error)):
                 raise
         return None
 
     def _run_on(self):
-        """Let the guest run for a moment."""
+        """Let the guest run for a moment, where it is."""
         self._machine.cont()
         time.sleep(RUN_ON_SECONDS)
         self._machine.stop()
@@ -129,24 +141,32 @@ class Comparer:
         interrupt has a place to come in between.
         """
         self._machine.switch("kvm")
+        while self._machine.events("STOP"):
+            self._machine.wait_event("STOP", 1)
         self._machine.qmp("kvm-trace-start", {"file": self._machine.host.scratch("over"), "max-instructions": 2,
                                               "interrupts-every": 1, "stop": True})
         self._machine.cont()
         try:
-            self._machine.wait_event("KVM_TRACE_END", self._wait)
-            self._machine.wait_event("STOP", self._wait)
-            self.stepped += 2
+            end = self._machine.wait_event("KVM_TRACE_END", self._wait)["data"]
+            if end["reason"] == "max-instructions":
+                self._machine.wait_event("STOP", self._wait)
+            self.stepped += end["instructions"]
         except MachineError as error:
             if self._machine.running():
                 raise CompareError(f"the guest has not executed two instructions within {self._wait} s: it may"
                                    " sleep; have it do something, or wait longer by --wait") from error
             self.ended = True
+            return
+        if end["reason"] != "max-instructions":
+            raise CompareError(f"KVM's steps have ended for another reason: {end['reason']}")
 
     def _take(self, result):
         """Take a result in; returns what differs."""
         self.instructions += result["instructions"]
         found = []
         undefined = 0
+        if result["end"] == "kvm":
+            self.registers_only += result["instructions"]
         for difference in map(self._judge.judge, result["differences"]):
             if difference["undefined"]:
                 self.undefined[difference["mnemonic"]] += 1
@@ -156,8 +176,8 @@ class Comparer:
         for value in result["state"]:
             found.append({"kind": "state", "address": result["next"], "values": [value]})
         for place in result["memory"]:
-            if is_xstate_bv(place):
-                self.undefined["xsave"] += 1
+            if left_open(place):
+                self.undefined[left_open(place)] += 1
                 continue
             found.append({"kind": "memory", "physical": place["address"], "address": result["next"],
                           **{key: place[key] for key in ("kvm", "tcg", "before")}})
@@ -173,24 +193,29 @@ class Comparer:
         Compare @count instructions more; returns the differences in them.  With @first_only it ends after the
         piece with the first one.
         """
-        goal, found = self.instructions + count, []
+        goal, found, give_up = self.instructions + count, [], time.monotonic() + self._wait
         while self.instructions < goal and not self.ended and not (first_only and found):
             result = self._compare(min(self._piece, goal - self.instructions))
             if result is None:
-                # KVM does not take the state that the guest has stopped in.
-                self.ends["refused"] += 1
+                if time.monotonic() > give_up:
+                    raise CompareError(f"the guest could not be switched for {self._wait} s")
+                self.refused += 1
                 self._run_on()
                 continue
+            give_up = time.monotonic() + self._wait
             found += self._take(result)
-            if result["end"] == "shutdown":
-                raise CompareError(f"TCG shuts the guest down at {result['next']:#x}")
             if result["end"] != "count":
                 self.ends[result["end"]] += 1
+                resets = len(self._machine.events("RESET"))
                 if result["end"] == "string":
                     self._machine.switch("kvm")
                     self._run_on()
                 else:
                     self._step_over()
+                if result["end"] == "shutdown" and not self.ended and \
+                        len(self._machine.events("RESET")) == resets:
+                    found.append({"kind": "shutdown", "address": result["next"], "code": result["next-code"]})
+                    self.differences.append(found[-1])
             if time.monotonic() - self._said > 10:
                 self._said = time.monotonic()
                 self._say(f"{self.instructions} compared, {len(self.differences)} differences")

@@ -83,6 +83,7 @@ back32:
 syscall_entry:
     setz    %r13b
     setc    %r14b
+    pause                               /* leaves TCG in the middle of a step */
     swapgs
     movq    %gs:0, %rsi
     ask_switch

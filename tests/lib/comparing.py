@@ -17,7 +17,7 @@ from vas.testing import LONG, Failure, Payload, expect_equal, expect_error, payl
 # How many instructions of which payload: those that do not only copy themselves for so long.
 COMPARED = {"modes16": 3000, "modes32": 20000, "modes64": 20000, "control64": 10000, "paging32": 20000,
             "pages64": 10000, "fpu64": 40000, "xsave64": 20000, "debug32": 10000, "halves64": 10000,
-            "events64": 3000}
+            "events64": 3000, "smp64": 3000}
 ACCEL = "switch,initial=kvm"
 
 

@@ -99,7 +99,8 @@ static void step(CPUState *cs, run_on_cpu_data data)
         result = kvm_cpu_exec(cs);
         /* After a shutdown KVM would go on from the reset. */
     } while (result == EXCP_INTERRUPT && switch_trace_is_on() &&
-             cs->kvm_run->exit_reason != KVM_EXIT_SHUTDOWN);
+             cs->kvm_run->exit_reason != KVM_EXIT_SHUTDOWN &&
+             cs->kvm_run->exit_reason != KVM_EXIT_INTERNAL_ERROR);
     s->steps->shutdown = cs->kvm_run->exit_reason == KVM_EXIT_SHUTDOWN;
     cs->kvm_run->kvm_valid_regs = 0;
     cs->interrupt_request |= held_back;

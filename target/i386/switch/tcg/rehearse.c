@@ -10,14 +10,17 @@
 #include "qemu/main-loop.h"
 #include "exec/cpu-common.h"
 #include "exec/cputlb.h"
+#include "exec/translation-block.h"
 #include "hw/core/cpu.h"
 #include "tcg/helper-tcg.h"
 #include "switch/insn.h"
 #include "switch/steps.h"
 
 #define DR7_ANY_ENABLED 0xff
-/* An attempt may execute nothing, as after a kick.  So many are not seen. */
-#define ATTEMPTS 1000
+/* ES, of x87's status word: an exception is pending (SDM vol. 1, 8.1.3) */
+#define X87_ES 0x80
+/* An attempt may execute nothing: a page of code was replaced, say. */
+#define ATTEMPTS 10
 /* Iterations of strings: a step of KVM's each, while the main loop waits */
 #define ITERATIONS 16384
 
@@ -26,6 +29,7 @@ typedef struct Rehearsal {
     SwitchSteps *steps;
     AccelCompareEnd end;
     bool partial;               /* it has ended inside of a step */
+    bool stuck;                 /* there is no room for translations */
 } Rehearsal;
 
 static int read_code(CPUState *cs, uint64_t pc, uint8_t *code, int size)
@@ -64,26 +68,43 @@ static void look(CPUState *cs, X86Step *s)
     s->bytes = read_code(cs, s->pc, s->code, sizeof(s->code));
 }
 
-/* Why it can't be executed; ACCEL_COMPARE_END_COUNT if it was. */
-static AccelCompareEnd execute_one(CPUState *cs)
+/* With CR0.NE clear it is told to a PIC (SDM vol. 1, 8.7). */
+static bool tells_pic(const CPUX86State *env, const X86Insn *insn)
 {
+    return !(env->cr[0] & CR0_NE_MASK) && env->fpus & X87_ES &&
+           (insn->op == 0x9b || (insn->op & 0xf8) == 0xd8);
+}
+
+/*
+ * Why it can't be executed; ACCEL_COMPARE_END_COUNT if it was.  A TB of its
+ * own, without a look at what else the vCPU is asked for: an INIT, a kick.
+ */
+static AccelCompareEnd execute_one(CPUState *cs, Rehearsal *r)
+{
+    uint64_t eip = cpu_env(cs)->eip;
+
     for (int i = 0; i < ATTEMPTS; i++) {
         AccelCompareEnd stop;
         int result;
 
+        cs->cflags_next_tb = cs->tcg_cflags | CF_SINGLE_STEP | CF_NO_GOTO_TB |
+                             CF_NO_GOTO_PTR | CF_NOIRQ | 1;
         bql_unlock();
         cpu_exec_start(cs);
         result = cpu_exec(cs);
         cpu_exec_end(cs);
         bql_lock();
         stop = switch_rehearsal_take_stop();
-        if (stop != ACCEL_COMPARE_END_COUNT || result == EXCP_DEBUG) {
+        /* PAUSE leaves TCG as an interrupt does. */
+        if (stop != ACCEL_COMPARE_END_COUNT || result == EXCP_DEBUG ||
+            (result == EXCP_INTERRUPT && cpu_env(cs)->eip != eip)) {
             return stop;
         }
         if (result != EXCP_INTERRUPT) {
-            break;
+            return ACCEL_COMPARE_END_SHUTDOWN;
         }
     }
+    r->stuck = true;
     return ACCEL_COMPARE_END_SHUTDOWN;
 }
 
@@ -101,7 +122,9 @@ static AccelCompareEnd run(CPUState *cs, Rehearsal *r)
 
         look(cs, &step);
         insn = x86_insn_parse(step.code, step.bytes, step.mode);
-        end = cs->halted ? ACCEL_COMPARE_END_HALT : x86_insn_reaches(&insn);
+        end = cs->halted ? ACCEL_COMPARE_END_HALT
+              : tells_pic(env, &insn) ? ACCEL_COMPARE_END_PORT
+              : x86_insn_reaches(&insn);
         if (env->dr[7] & DR7_ANY_ENABLED || env->eflags & TF_MASK) {
             end = ACCEL_COMPARE_END_DEBUG;
         }
@@ -118,7 +141,7 @@ static AccelCompareEnd run(CPUState *cs, Rehearsal *r)
             r->partial = true;
             return ACCEL_COMPARE_END_STRING;
         }
-        end = execute_one(cs);
+        end = execute_one(cs, r);
         if (end != ACCEL_COMPARE_END_COUNT) {
             r->partial = true;
             return end;
@@ -134,12 +157,17 @@ static void rehearse_once(CPUState *cs, Rehearsal *r)
     g_autofree CPUX86State *before = g_memdup2(env, sizeof(*env));
     uint32_t halted = cs->halted;
     int32_t exception = cs->exception_index;
+    uint32_t cflags = cs->tcg_cflags;
 
     cs->singlestep_enabled = SSTEP_ENABLE | SSTEP_NOIRQ | SSTEP_NOTIMER;
-    r->partial = false;
+    /* Other vCPUs stand still: no instruction needs to be alone. */
+    cs->tcg_cflags &= ~CF_PARALLEL;
+    r->partial = r->stuck = false;
     g_array_set_size(r->steps->list, 0);
     r->end = run(cs, r);
     cs->singlestep_enabled = 0;
+    cs->tcg_cflags = cflags;
+    cs->cflags_next_tb = -1;
     update_mxcsr_from_sse_status(env);
     g_free(r->steps->end);
     r->steps->end = g_memdup2(env, sizeof(*env));
@@ -162,6 +190,13 @@ AccelCompareEnd switch_arch_rehearse(CPUState *cpu, unsigned max,
     AccelCompareEnd end;
 
     run_on_cpu(cpu, rehearse, RUN_ON_CPU_HOST_PTR(&r));
+    if (r.stuck) {
+        /* By now TCG has made room. */
+        switch_rehearsal_rewind();
+        switch_rehearsal_end();
+        switch_rehearsal_begin();
+        run_on_cpu(cpu, rehearse, RUN_ON_CPU_HOST_PTR(&r));
+    }
     end = r.end;
     if (r.partial) {
         /* To the end of the step before, with what it has written. */
