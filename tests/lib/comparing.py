@@ -6,13 +6,16 @@ A payload that is compared from its reset on must show no difference but those o
 wrong itself: what a comparison executes twice must be as if it were executed once.
 """
 
+import os
+import tempfile
 import time
 
 from lib.rigtest import say
 from lib.ways import all_ways, alone, finish
 from vas.comparer import PIECE, Comparer
 from vas.machine import Machine
-from vas.testing import LONG, Failure, Payload, expect_equal, expect_error, payload_arguments
+from vas.testing import (LONG, Failure, Payload, expect_equal, expect_error, make_qcow2,
+                         payload_arguments)
 
 # How many instructions of which payload: those that do not only copy themselves for so long.
 COMPARED = {"modes16": 3000, "modes32": 20000, "modes64": 20000, "control64": 10000, "paging32": 20000,
@@ -83,6 +86,31 @@ def controls(host):
             d["values"][0]["name"].startswith("st"))
 
 
+def snapshot(host, count=3000):
+    """The same stretch from a snapshot that was saved under KVM, in a new QEMU and again; and one saved in TCG."""
+    with tempfile.TemporaryDirectory() as folder:
+        disk = os.path.join(folder, "disk")
+        make_qcow2(disk)
+        drive = ["-drive", f"file={host.put(disk)},if=none,id=disk", "-device",
+                 "virtio-blk-pci,drive=disk,romfile="]
+        with Payload("soak64", ACCEL, host=host, arguments=drive, name="compare-save") as guest:
+            for saved in ("kvm", "tcg"):
+                guest.machine.switch(saved)
+                guest.expect_laps(3)
+                expect_equal("savevm", "", guest.machine.hmp(f"savevm {saved}"))
+        for saved in ("kvm", "kvm", "tcg"):
+            with Payload("soak64", ACCEL, host=host, start=False, arguments=[*drive, "-loadvm", saved],
+                         name="compare-load") as guest:
+                comparer = Comparer(guest.machine)
+                comparer.run(count, first_only=False)
+                print(f"from {saved}: {comparer.instructions} {dict(comparer.ends)}")
+                expect_equal("differences", [], [describe(d) for d in comparer.differences])
+                expect_equal("instructions", count, comparer.instructions)
+                guest.machine.switch("kvm")
+                guest.machine.cont()
+                guest.expect_laps(3)
+
+
 def refusals(host=None):
     """What can't be compared is refused by a sentence, and the guest runs on."""
     with Payload("soak64", ACCEL, host=host, name="compare") as guest:
@@ -111,4 +139,6 @@ def all_of_them(host, names=()):
         compared(name, host, COMPARED.get(name, 2000) * (10 if LONG else 1))
     say("controls")
     controls(host)
+    say("from a snapshot")
+    snapshot(host)
     refusals(host)
