@@ -35,7 +35,7 @@ def i386_programs(as_root):
     if runs_i386():
         yield True
         return
-    emulator = shutil.which("qemu-i386-static")
+    emulator = shutil.which("qemu-i386-static") or shutil.which("qemu-i386")
     if not emulator:
         yield False
         return
