@@ -183,6 +183,15 @@ static void rehearse(CPUState *cs, run_on_cpu_data data)
     rehearse_once(cs, data.host_ptr);
 }
 
+/* The same from the beginning */
+static void rehearse_again(CPUState *cpu, Rehearsal *r)
+{
+    switch_rehearsal_rewind();
+    switch_rehearsal_end();
+    switch_rehearsal_begin();
+    run_on_cpu(cpu, rehearse, RUN_ON_CPU_HOST_PTR(r));
+}
+
 AccelCompareEnd switch_arch_rehearse(CPUState *cpu, unsigned max,
                                      SwitchSteps *steps)
 {
@@ -192,19 +201,13 @@ AccelCompareEnd switch_arch_rehearse(CPUState *cpu, unsigned max,
     run_on_cpu(cpu, rehearse, RUN_ON_CPU_HOST_PTR(&r));
     if (r.stuck) {
         /* By now TCG has made room. */
-        switch_rehearsal_rewind();
-        switch_rehearsal_end();
-        switch_rehearsal_begin();
-        run_on_cpu(cpu, rehearse, RUN_ON_CPU_HOST_PTR(&r));
+        rehearse_again(cpu, &r);
     }
     end = r.end;
     if (r.partial) {
         /* To the end of the step before, with what it has written. */
-        switch_rehearsal_rewind();
-        switch_rehearsal_end();
-        switch_rehearsal_begin();
         r.max = switch_arch_count_steps(steps);
-        run_on_cpu(cpu, rehearse, RUN_ON_CPU_HOST_PTR(&r));
+        rehearse_again(cpu, &r);
     }
     return end;
 }
