@@ -14,10 +14,14 @@
 #include "accel/kvm/kvm-cpus.h"
 #include "switch/kvm/trace.h"
 
-/* A vCPU that is not where it is expected is looked for so often, */
+/* KVM is asked where the vCPU is after each KICK_MS. */
 #define KICK_MS 100
-/* and given up if it has hardly got anywhere, by steps, so many times. */
-#define HARDLY 8
+
+/*
+ * If the vCPU has made fewer steps than FEW_STEPS in so many of these times,
+ * the comparison ends.
+ */
+#define FEW_STEPS 8
 #define KICKS_MAX 50
 
 #define HELD_BACK (CPU_INTERRUPT_HARD | CPU_INTERRUPT_NMI | CPU_INTERRUPT_SMI)
@@ -123,7 +127,7 @@ void switch_arch_step_kvm(CPUState *cpu, const SwitchSteps *tcg,
     while (!qatomic_read(&s.done)) {
         /* The main loop stands still: no device touches guest memory. */
         qemu_cond_timedwait_bql(&s.cond, KICK_MS);
-        kicks += steps->list->len - len < HARDLY;
+        kicks += steps->list->len - len < FEW_STEPS;
         len = steps->list->len;
         if (kicks > KICKS_MAX) {
             switch_trace_end(KVM_TRACE_END_REASON_COMMAND);

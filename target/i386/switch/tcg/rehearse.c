@@ -17,11 +17,17 @@
 #include "switch/steps.h"
 
 #define DR7_ANY_ENABLED 0xff
-/* ES, of x87's status word: an exception is pending (SDM vol. 1, 8.1.3) */
+
+/* ES in x87's status word: an exception is pending (SDM vol. 1, 8.1.3). */
 #define X87_ES 0x80
-/* An attempt may execute nothing: a page of code was replaced, say. */
+
+/* TCG may return without having executed the instruction: then once more. */
 #define ATTEMPTS 10
-/* Iterations of strings: a step of KVM's each, while the main loop waits */
+
+/*
+ * The most iterations of string instructions.  Each is a step for KVM, and the
+ * main loop waits meanwhile.
+ */
 #define ITERATIONS 16384
 
 typedef struct Rehearsal {
