@@ -21,6 +21,9 @@
 /* So many differences a comparison lists. */
 #define SWITCH_COMPARE_LISTED 64
 
+/* rehearsal.c: hexadecimal digits, to be freed.  Any thread. */
+char *switch_compare_digits(const uint8_t *bytes, int count);
+
 /*
  * rehearsal.c.  Main thread, BQL held, guest stopped and in TCG, but where a
  * comment says otherwise.

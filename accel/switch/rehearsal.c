@@ -139,7 +139,7 @@ void switch_rehearsal_rewind(void)
     qemu_ram_foreach_block(make_dirty, NULL);
 }
 
-static char *hex(const uint8_t *bytes, int count)
+char *switch_compare_digits(const uint8_t *bytes, int count)
 {
     GString *s = g_string_new(NULL);
 
@@ -165,9 +165,9 @@ static void compare_page(const Page *page, const uint8_t *kvm,
         }
         m = g_new0(AccelCompareMemory, 1);
         m->address = page->address + i;
-        m->kvm = hex(kvm + i, count);
-        m->tcg = hex(page->after + i, count);
-        m->before = hex(page->before + i, count);
+        m->kvm = switch_compare_digits(kvm + i, count);
+        m->tcg = switch_compare_digits(page->after + i, count);
+        m->before = switch_compare_digits(page->before + i, count);
         QAPI_LIST_APPEND(*tail, m);
         i += count;
         --*room;

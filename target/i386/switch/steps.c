@@ -144,16 +144,6 @@ static AccelCompareValueList *new_values(const X86Step *k, const X86Step *t,
     return list;
 }
 
-static char *code_digits(const X86Step *step)
-{
-    GString *s = g_string_new(NULL);
-
-    for (int i = 0; i < step->bytes; i++) {
-        g_string_append_printf(s, "%02x", step->code[i]);
-    }
-    return g_string_free(s, false);
-}
-
 static void add_difference(AccelCompareDifferenceList ***tail, unsigned number,
                            const X86Step *step, AccelCompareValueList *values)
 {
@@ -161,7 +151,7 @@ static void add_difference(AccelCompareDifferenceList ***tail, unsigned number,
 
     d->number = number;
     d->address = step->pc;
-    d->code = code_digits(step);
+    d->code = switch_compare_digits(step->code, step->bytes);
     d->mode = step->mode;
     d->values = values;
     QAPI_LIST_APPEND(*tail, d);
@@ -362,7 +352,7 @@ bool switch_arch_compare_steps(CPUState *cpu, const SwitchSteps *kvm,
     last = kvm->list->len ? step_at(kvm, kvm->list->len - 1)
                           : step_at(tcg, tcg->list->len - 1);
     result->next = last->pc;
-    result->next_code = code_digits(last);
+    result->next_code = switch_compare_digits(last->code, last->bytes);
     result->mode = last->mode;
     return whole;
 }

@@ -157,8 +157,9 @@ static AccelCompareEnd run(CPUState *cs, Rehearsal *r)
     }
 }
 
-static void rehearse_once(CPUState *cs, Rehearsal *r)
+static void rehearse(CPUState *cs, run_on_cpu_data data)
 {
+    Rehearsal *r = data.host_ptr;
     CPUX86State *env = cpu_env(cs);
     g_autofree CPUX86State *before = g_memdup2(env, sizeof(*env));
     uint32_t halted = cs->halted;
@@ -182,11 +183,6 @@ static void rehearse_once(CPUState *cs, Rehearsal *r)
     cs->halted = halted;
     cs->exception_index = exception;
     tlb_flush(cs);
-}
-
-static void rehearse(CPUState *cs, run_on_cpu_data data)
-{
-    rehearse_once(cs, data.host_ptr);
 }
 
 /* The same from the beginning */
