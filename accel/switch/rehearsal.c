@@ -169,7 +169,7 @@ static void compare_page(const Page *page, const uint8_t *kvm,
         m->tcg = switch_compare_digits(page->after + i, count);
         m->before = switch_compare_digits(page->before + i, count);
         QAPI_LIST_APPEND(*tail, m);
-        i += count;
+        i += count - 1;
         --*room;
     }
 }
