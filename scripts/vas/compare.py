@@ -108,13 +108,13 @@ def run(guest, args, say):
         show(difference, guest.symbols)
     summarise(comparer, seconds)
     return {"host": "rig" if machine.host.name == "rig" else "kvm", "instructions": comparer.instructions,
-            "stepped": comparer.stepped, "ends": dict(comparer.ends), "refused": comparer.refused,
+            "user_instructions": comparer.user, "stepped": comparer.stepped, "ends": dict(comparer.ends), "refused": comparer.refused,
             "registers_only": comparer.registers_only, "undefined": dict(comparer.undefined),
             "differences": comparer.differences, "seconds": seconds, "error": str(error) if error else None}
 
 
 def summarise(comparer, seconds):
-    print(f"{comparer.instructions} instructions compared in {seconds:.0f} s:"
+    print(f"{comparer.instructions} instructions compared, {comparer.user} of them at CPL 3, in {seconds:.0f} s:"
           f" {len(comparer.differences) or 'no'} difference{'s' * (len(comparer.differences) != 1)}")
     if comparer.ends:
         print("not compared, KVM alone has executed them: " + ", ".join(

@@ -118,6 +118,7 @@ class Comparer:
         self._judge = Judge()
         self._said = time.monotonic()
         self.instructions = 0
+        self.user = 0               # of these at CPL 3
         self.stepped = 0            # by KVM alone
         self.ends = Counter()
         self.undefined = Counter()
@@ -168,6 +169,7 @@ class Comparer:
     def _take(self, result):
         """Take a result in; returns what differs."""
         self.instructions += result["instructions"]
+        self.user += result["user-instructions"]
         found = []
         undefined = 0
         if result["end"] == "kvm":

@@ -194,8 +194,9 @@ static const struct {
       " max-instructions?:int interrupts-every?:int stop?:bool}" },
     { "accel-compare", "arg-type", "{max-instructions:int cpu-index?:int}" },
     { "accel-compare", "ret-type",
-      "{instructions:int end:(count|port|mmio|time|random|msr|lapic|halt"
-      "|hypervisor|smm|string|debug|shutdown|kvm) next:int next-code:str mode:int"
+      "{instructions:int user-instructions:int end:(count|port|mmio|time|random"
+      "|msr|lapic|halt|hypervisor|smm|string|debug|shutdown|kvm) next:int"
+      " next-code:str mode:int"
       " differences:[{number:int address:int code:str mode:int"
       " values:[" VALUE "]}] state:[" VALUE "]"
       " memory:[{address:int kvm:str tcg:str before:str}] pages:int}" },

@@ -348,6 +348,9 @@ bool switch_arch_compare_steps(CPUState *cpu, const SwitchSteps *kvm,
         }
     }
     result->instructions = i == count && count ? count - 1 : i;
+    for (unsigned n = 0; n < result->instructions; n++) {
+        result->user_instructions += step_at(tcg, n)->cpl == 3;
+    }
     result->end = end;
     last = kvm->list->len ? step_at(kvm, kvm->list->len - 1)
                           : step_at(tcg, tcg->list->len - 1);

@@ -20,6 +20,7 @@ typedef struct X86Step {
     uint8_t mode;               /* 2, 4 or 8 bytes of an address */
     uint8_t bytes;              /* of @code; 0 if it can't be read */
     uint8_t code[X86_STEP_CODE_BYTES];
+    uint8_t cpl;                /* TCG's steps alone have these two: */
     int16_t vector;             /* of an exception that led here, or -1 */
 } X86Step;
 

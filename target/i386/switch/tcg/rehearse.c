@@ -61,6 +61,7 @@ static void look(CPUState *cs, X86Step *s)
         .mode = env->hflags & HF_CS64_MASK ? 8
                 : env->hflags & HF_CS32_MASK ? 4 : 2,
         .rflags = cpu_compute_eflags(cpu_env(cs)),
+        .cpl = env->hflags & HF_CPL_MASK,
         .vector = switch_rehearsal_take_vector(),
     };
     s->pc = s->mode == 8 ? env->eip
