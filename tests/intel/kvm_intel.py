@@ -9,7 +9,7 @@ import argparse
 import os
 import time
 
-from lib import comparing, debugging, hostile, traces, windows
+from lib import comparing, debugging, hostile, streams, traces, windows
 from lib.faults import faults
 from lib.rigtest import a_host, say, seconds
 from lib.screen import screen
@@ -66,6 +66,14 @@ def pdptes(host):
         switch_must_wait(guest, "tcg", "p", "l", "page directory pointers")
 
 
+def all_streams(host):
+    """Streams and snapshots, in the short tests by two kinds, one of them with pages that are still written."""
+    if LONG:
+        streams.in_a_rig(host, rounds=10)
+    else:
+        streams.in_a_rig(host, ["precopy", "mapped-ram"], [all_ways()["events64"], streams.LONG_TIMES])
+
+
 WAYS = {name: four(name) for name in all_ways()}
 OTHERS = {
     # Its ioctls take 200 s with the four values that it gives a field elsewhere.
@@ -98,8 +106,9 @@ WINDOWS = {"windows": windows.all_of_them, "debugging": debugging.all_of_them,
            "traces": lambda host: traces.all_of_them(host, ["modes32", "modes64"]),
            "compare": lambda host: comparing.all_of_them(
                host, ["modes16", "modes32", "modes64", "paging32", "fpu64", "xsave64"])}
-STEPS = WAYS | OTHERS | WINDOWS
-GROUPS = {"ways": WAYS, "others": OTHERS, "windows": WINDOWS}
+STREAMS = {"streams": all_streams}
+STEPS = WAYS | OTHERS | WINDOWS | STREAMS
+GROUPS = {"ways": WAYS, "others": OTHERS, "windows": WINDOWS, "streams": STREAMS}
 
 
 def group(name):
@@ -162,7 +171,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--host-cpus", type=int, default=1, help="the rig's CPUs")
     parser.add_argument("--only", type=names, default="ways,others",
-                        help="comma-separated names of steps, or 'ways' or 'others'")
+                        help="comma-separated names of steps or of their groups: " + ", ".join(GROUPS))
     parser.add_argument("--but", type=names, default=[], help="the same; not these")
     parser.add_argument("--deadline", type=seconds, default=3600)
     run_test(steps, parser.parse_args())

@@ -156,6 +156,10 @@ KINDS = {
 }
 
 
+# A descriptor does not go into a rig.
+RIG_KINDS = [name for name in KINDS if name != "fd"]
+
+
 def move(kind, source, copy):
     """Let the @source's guest come into @copy, which was started with -incoming defer."""
     uri = kind.uri.replace("{path}", source.machine.host.scratch("stream"))
@@ -314,6 +318,18 @@ def digests(ways, host):
         with_digest(all_ways()["tscorder64"].on(host), saved, "kvm", generator, host, then=then)
     if host.name != "rig":
         timer_controls(host)
+
+
+def in_a_rig(host, kinds=RIG_KINDS, ways=None, rounds=0):
+    """
+    soak64 by each of @kinds and by snapshots, and the digests of @ways, or all.  With more @rounds the kinds
+    come round in turn, and the digest of smp64 is made as often again.
+    """
+    for n in range(max(rounds, len(kinds))):
+        by_kind(kinds[n % len(kinds)], host)
+    snapshots(host)
+    again = [all_ways()["smp64"]] * rounds
+    digests([way.on(host) for way in [*(ways or digest_ways()), *again]], host)
 
 
 def timer_controls(host):

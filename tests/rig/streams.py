@@ -4,23 +4,76 @@
 import argparse
 
 from lib import streams
-from lib.rigtest import a_host, seconds
-from vas.testing import LONG, run_test
+from lib.rigtest import (Guest, LAST_SECONDS, Machine, a_host, check_log, check_resets, check_verdict, image, pace,
+                         say, seconds)
+from vas import paths
+from vas.testing import LONG, expect_equal, run_test
 
-# A descriptor does not go into a rig.
-KINDS = [name for name in streams.KINDS if name != "fd"]
-ROUNDS = 50 if LONG else 1
+ROUNDS = 50
 
 
-def test(deadline):
+def payloads(deadline):
     with a_host(False, deadline) as host:
-        for _ in range(ROUNDS):
-            for name in KINDS:
-                streams.by_kind(name, host)
-            streams.snapshots(host)
-        streams.digests([way.on(host) for way in streams.digest_ways()], host)
+        streams.in_a_rig(host, rounds=ROUNDS if LONG else 0)
+
+
+# In this order each load begins where the last one ended.
+CYCLE = [("kvm", "kvm"), ("kvm", "tcg"), ("tcg", "tcg"), ("tcg", "kvm")]
+# Not background-snapshot: there the guest runs on where it was, with the same disk.
+DEBIAN_KINDS = ("precopy", "file", "multifd", "mapped-ram", "postcopy")
+
+
+class Debian:
+    """Debian under load, whose disk outlives the QEMU that runs it, which is its @guest's."""
+
+    def __init__(self, host, deadline):
+        self.host, self.deadline = host, deadline
+        self.disk = host.scratch("disk")
+        log = paths.LOGS + "/streams-disk.log"
+        command = [paths.QEMU + "/qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b",
+                   host.put(str(image.image_path())), self.disk]
+        expect_equal(f"qemu-img ({log})", 0, host.spawn(command, log).wait(60))
+        self.guest = self.start("kvm")
+
+    def start(self, accel, more=(), **keywords):
+        machine = Machine(["-accel", f"switch,initial={accel}", "-m", "256", "-nic", "none",
+                           "-drive", f"file={self.disk},format=qcow2,if=virtio", *more],
+                          binary="i386", host=self.host, name="debian", deadline=self.deadline - LAST_SECONDS,
+                          **keywords)
+        return Guest(machine, pace(self.host))
+
+    def go(self, kind, saved, loaded):
+        """By a stream of that @kind from the QEMU that it is @saved in to a new one, where it is @loaded."""
+        source, self.guest = self.guest, self.start(loaded, ["-incoming", "defer"], start=False)
+        machine = self.guest.machine
+        streams.move(streams.KINDS[kind], source, self.guest)
+        source.machine.close()
+        expect_equal("it runs in", loaded, streams.expect_loaded(machine, saved, loaded))
+        machine.cont()
+        rounds, checks = self.guest.wait_round(120)
+        check_resets(machine)
+        say(f"{kind}: {saved} to {loaded}: round {rounds} of the load, {checks} checks")
+
+
+def debian(deadline):
+    with a_host(False, deadline, [str(image.image_path())], [paths.QEMU + "/qemu-img"]) as host:
+        system = Debian(host, deadline)
+        try:
+            system.guest.boot()
+            system.guest.start_load("--light")
+            system.guest.wait_round(120)
+            for n in range(ROUNDS if LONG else 1):
+                for place, (saved, loaded) in enumerate(CYCLE):
+                    system.go(DEBIAN_KINDS[(n + place) % len(DEBIAN_KINDS)], saved, loaded)
+            check_verdict(*system.guest.stop_load())
+            check_log(system.guest)
+            system.guest.poweroff()
+        finally:
+            system.guest.machine.close()
 
 
 parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("guest", choices=("payloads", "debian"))
 parser.add_argument("--deadline", type=seconds, default=900)
-run_test(test, parser.parse_args().deadline)
+args = parser.parse_args()
+run_test({"payloads": payloads, "debian": debian}[args.guest], args.deadline)
