@@ -39,6 +39,12 @@ def disk_arguments(host, interface="virtio"):
     return ["-drive", f"file={path},format=raw,if={interface},snapshot=on"]
 
 
+def verdict_lines(found):
+    """What Guest.judge() has @found, for a person."""
+    return [f"The guest's own verdict: {found['verdict']}, {found['checks']} checks",
+            *(f"  {complaint}" for complaint in found["complaints"])]
+
+
 class Guest:
     """
     A Debian in @machine.  @pace stretches all timeouts: 1 suits hardware, an
@@ -109,6 +115,12 @@ class Guest:
         self.expect(PROMPT, seconds)
         failures = re.findall(r"vas-load: FAIL [^\r\n]*", self.machine.serial.text())
         return match.group(1), int(match.group(2)), failures
+
+    def judge(self):
+        """Stop vas-load, and look for faults also in the kernel's log."""
+        verdict, checks, failures = self.stop_load()
+        complaints = failures + self.trouble()
+        return {"verdict": "fail" if complaints else verdict, "checks": checks, "complaints": complaints}
 
     def trouble(self):
         """Lines of the kernel's log that tell of a fault."""

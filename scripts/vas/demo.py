@@ -6,7 +6,7 @@ import sys
 import time
 
 from vas import image, paths
-from vas.debian import Guest, disk_arguments
+from vas.debian import Guest, disk_arguments, verdict_lines
 from vas.front import Progress, guest_host, reporting, write_json
 from vas.machine import Machine
 
@@ -49,17 +49,13 @@ def run(host, smp, pairs, say):
         guest.wait_round()
         say(f"the self-checking load runs; now {2 * pairs} switches")
         windows(guest, pairs, in_rig, say)
-        verdict, checks, failures = guest.stop_load()
-        trouble = guest.trouble()
+        found = guest.judge()
         say("shutting the guest down")
         guest.poweroff()
-        for line in failures + trouble:
-            print("demo: guest: " + line, file=sys.stderr)
         return {
             "host": "rig" if in_rig else "kvm",
             "switches": [report(s) for s in machine.switches],
-            "guest": {"verdict": "fail" if failures or trouble else verdict,
-                      "checks": checks},
+            "guest": found,
         }
 
 
@@ -82,8 +78,7 @@ def table(result):
             f"{number:>6}  {switch['from'] + ' → ' + switch['to']:<10}  "
             f"{switch['downtime_ns'] / 1e6:>9.3f}" +
             "".join(f"  {phases.get(p + '_ns', 0) / 1e6:>8.3f}" for p in PHASES))
-    guest = result["guest"]
-    lines += ["", f"The guest's own verdict: {guest['verdict']}, {guest['checks']} checks"]
+    lines += ["", *verdict_lines(result["guest"])]
     if result["host"] == "rig":
         lines.append("(These times are an emulated host's: hardware is faster by far.)")
     return "\n".join(lines)

@@ -15,7 +15,7 @@ import threading
 import time
 
 from vas import image, paths
-from vas.debian import Guest
+from vas.debian import Guest, verdict_lines
 from vas.demo import windows
 from vas.front import Progress, guest_host, reporting, write_json
 from vas.machine import Machine, MachineError
@@ -74,7 +74,7 @@ def wait_completed(machine, seconds=120):
         if state.get("status") == "completed":
             return state
         if state.get("status") == "failed" or time.monotonic() > give_up:
-            raise MachineError(f"the hand-over has failed: {state.get('error-desc', state)}")
+            raise MachineError(f"the migration has failed: {state.get('error-desc', state)}")
         time.sleep(0.01)
 
 
@@ -245,17 +245,14 @@ def run(host, options, ram, say):
             windows(guest, 1, scene.slow, say)
             guest, pause = scene.to(guest, PLAIN)
             pauses["switch to plain"].append(pause)
-        verdict, checks, failures = guest.stop_load()
-        trouble = guest.trouble()
+        found = guest.judge()
         guest.poweroff()
     finally:
         scene.machine.close()
-    for line in failures + trouble:
-        print("handover: guest: " + line, file=sys.stderr)
     return {"host": "rig" if scene.slow else "kvm", "by": options.by, "memory_mib": options.memory,
             "pauses_ms": {name: [value * 1000 for value in values] for name, values in pauses.items()},
             "stop_cont_ms": [value * 1000 for value in stops],
-            "guest": {"verdict": "fail" if failures or trouble else verdict, "checks": checks}}
+            "guest": found}
 
 
 def table(result):
@@ -263,8 +260,7 @@ def table(result):
     lines = [f"Pauses of a guest of {result['memory_mib']} MiB, by {result['by']}, in ms:"]
     rows = {**result["pauses_ms"], "stop, cont": result["stop_cont_ms"]}
     lines += [f"  {name:<16}" + "".join(f"  {value:7.1f}" for value in values) for name, values in rows.items()]
-    guest = result["guest"]
-    lines += [f"The guest's own verdict: {guest['verdict']}, {guest['checks']} checks"]
+    lines += verdict_lines(result["guest"])
     if result["host"] == "rig":
         lines.append("(These times are an emulated host's: hardware is faster by far.)")
     return "\n".join(lines)

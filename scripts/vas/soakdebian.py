@@ -33,13 +33,6 @@ def boot(machine, in_rig):
     return guest
 
 
-def verdict(guest):
-    word, checks, failures = guest.stop_load()
-    trouble = guest.trouble()
-    return {"verdict": "fail" if failures or trouble else word, "checks": checks,
-            "complaints": failures + trouble}
-
-
 def under_tcg(smp, deadline):
     """The same guest under TCG alone, on this machine, as a ControlArm runs it."""
     def run(end):
@@ -50,7 +43,7 @@ def under_tcg(smp, deadline):
             guest.boot()
             guest.start_load("--light")
             end.wait()
-            return verdict(guest)
+            return guest.judge()
     return run
 
 
@@ -73,7 +66,7 @@ def soak_debian(host, count, smp, seed, record, say):
                 say(f"{number} switches, the load is in round {rounds} with {checks} checks")
         if machine.accel() == "tcg":
             machine.switch("kvm")
-        result = verdict(guest)
+        result = guest.judge()
         guest.poweroff()
         return result
 

@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 
@@ -157,6 +158,16 @@ def make_qcow2(path):
     """An empty image of 16 MiB, which can hold snapshots."""
     subprocess.run([os.path.join(paths.QEMU, "qemu-img"), "create", "-q", "-f", "qcow2", path,
                     "16M"], check=True)
+
+
+@contextlib.contextmanager
+def snapshot_disk(host=None):
+    """QEMU's arguments for an empty disk that can hold snapshots, as long as the context lasts."""
+    with tempfile.TemporaryDirectory() as folder:
+        disk = os.path.join(folder, "disk")
+        make_qcow2(disk)
+        yield ["-drive", f"file={host.put(disk) if host else disk},if=none,id=disk", "-device",
+               "virtio-blk-pci,drive=disk,romfile="]
 
 
 def gdb_command(connection, command):

@@ -22,15 +22,7 @@ static uint64_t expires_by;
 
 void trap(Frame *frame)
 {
-    if (interrupts_taken(frame)) {
-        return;
-    }
-    if (frame->vector != VECTOR_TIMER) {
-        check_value("no other trap, at RIP", frame->rip, frame->vector);
-        debug_exit(2);
-    }
-    ticks++;
-    lapic_eoi();
+    take_tick(frame);
 }
 
 /*
@@ -39,15 +31,10 @@ void trap(Frame *frame)
  */
 static uint64_t start(uint32_t count, uint32_t lvt)
 {
-    uint64_t begin = hpet_ns();
+    uint64_t after, before = start_timer(count, lvt, &after);
 
-    ticks = 0;
-    /* TCG's would go on with the old count, if it is periodic now. */
-    *lapic(LAPIC_TIMER_ICR) = 0;
-    *lapic(LAPIC_LVT_TIMER) = VECTOR_TIMER | lvt;
-    *lapic(LAPIC_TIMER_ICR) = count;
-    expires_by = hpet_ns() + count;
-    return begin + count;
+    expires_by = after + count;
+    return before + count;
 }
 
 /* One that was served does not come again. */

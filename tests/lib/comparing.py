@@ -6,16 +6,13 @@ A payload that is compared from its reset on must show no difference but those o
 wrong itself: what a comparison executes twice must be as if it were executed once.
 """
 
-import os
-import tempfile
 import time
 
 from lib.rigtest import say
 from lib.ways import all_ways, alone, finish
 from vas.comparer import PIECE, Comparer
 from vas.machine import Machine
-from vas.testing import (LONG, Failure, Payload, expect_equal, expect_error, make_qcow2,
-                         payload_arguments)
+from vas.testing import LONG, Failure, Payload, expect_equal, expect_error, payload_arguments, snapshot_disk
 
 # How many instructions of which payload: those that do not only copy themselves for so long.
 COMPARED = {"modes16": 3000, "modes32": 20000, "modes64": 20000, "control64": 10000, "paging32": 20000,
@@ -88,11 +85,7 @@ def controls(host):
 
 def snapshot(host, count=3000):
     """The same stretch from a snapshot that was saved under KVM, in a new QEMU and again; and one saved in TCG."""
-    with tempfile.TemporaryDirectory() as folder:
-        disk = os.path.join(folder, "disk")
-        make_qcow2(disk)
-        drive = ["-drive", f"file={host.put(disk)},if=none,id=disk", "-device",
-                 "virtio-blk-pci,drive=disk,romfile="]
+    with snapshot_disk(host) as drive:
         with Payload("soak64", ACCEL, host=host, arguments=drive, name="compare-save") as guest:
             for saved in ("kvm", "tcg"):
                 guest.machine.switch(saved)

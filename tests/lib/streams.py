@@ -5,18 +5,17 @@ rig.
 """
 
 import contextlib
-import os
 import random
 import socket
-import tempfile
 import time
 import types
 
 from lib.rigtest import say
 from lib.ways import SEED, Way, all_ways, alone, expect_digest, finish
+from vas.handover import wait_completed
 from vas.machine import MachineError, QMPError
-from vas.testing import (ERROR_LINE, LONG, Failure, Payload, expect_equal, expect_error, left_out, make_qcow2,
-                         wait_until)
+from vas.testing import (ERROR_LINE, LONG, Failure, Payload, expect_equal, expect_error, left_out,
+                         snapshot_disk, wait_until)
 
 ACCELS = ("kvm", "tcg")
 PAIRS = [(saved, loaded) for saved in ACCELS for loaded in ACCELS]
@@ -38,15 +37,9 @@ def status(machine):
     return machine.qmp("query-migrate").get("status")
 
 
-def wait_completed(machine, seconds=120):
-    """Wait until a migration has completed, whichever side of it @machine is."""
-    wait_until(lambda: status(machine) in ("completed", "failed"), "the migration does not end", seconds)
-    expect_equal("migration", "completed", status(machine))
-
-
-def set_capabilities(machine, *names):
+def set_capabilities(machine, *names, state=True):
     machine.qmp("migrate-set-capabilities",
-                capabilities=[{"capability": name, "state": True} for name in names])
+                capabilities=[{"capability": name, "state": state} for name in names])
 
 
 def arrives(saved, loaded, keeps_offset=True):
@@ -215,11 +208,7 @@ def by_kind(name, host=None):
 
 def snapshots(host=None):
     """The same by savevm, with loadvm into a guest that runs and -loadvm into a new QEMU."""
-    with tempfile.TemporaryDirectory() as folder:
-        disk = os.path.join(folder, "disk")
-        make_qcow2(disk)
-        drive = ["-drive", f"file={host.put(disk) if host else disk},if=none,id=disk", "-device",
-                 "virtio-blk-pci,drive=disk,romfile="]
+    with snapshot_disk(host) as drive:
         with guest_in("kvm", host, more=drive) as guest:
             machine = guest.machine
             for saved in ACCELS:

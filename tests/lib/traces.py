@@ -16,7 +16,8 @@ from lib.ways import all_ways, alone, finish
 from lib.windows import TICKS, Window
 from vas import paths, tracefile
 from vas.machine import Machine
-from vas.testing import LONG, Failure, Payload, expect_equal, expect_error, left_out, payload_arguments
+from vas.testing import (LONG, Failure, Payload, expect_equal, expect_error, left_out, payload_arguments,
+                         snapshot_disk)
 
 EXECLOG = os.path.join(paths.QEMU, "contrib/plugins/libexeclog.so")
 # Gaps that a comparison can fill: one instruction of TCG's.
@@ -234,6 +235,22 @@ def ends(host):
         expect_equal("reason", "kvm-error",
                      guest.machine.wait_event("KVM_TRACE_END", 10)["data"]["reason"])
         expect_equal("accelerator", "tcg", guest.machine.accel())
+        guest.expect_laps(3)
+    ended_by_a_load(host)
+
+
+def ended_by_a_load(host):
+    """A guest that was saved in TCG is loaded in TCG, where there is no trace; the guest is in KVM afterwards."""
+    with snapshot_disk(host) as drive, \
+            Payload("soak64", "switch,initial=tcg", host=host, arguments=drive, name="trace-load") as guest:
+        machine = guest.machine
+        guest.expect_laps(3)
+        expect_equal("savevm", "", machine.hmp("savevm saved"))
+        machine.switch("kvm")
+        machine.qmp("kvm-trace-start", {"file": host.scratch("load"), "max-instructions": 1000000000})
+        expect_equal("loadvm", "", machine.hmp("loadvm saved"))
+        expect_equal("reason", "load", machine.wait_event("KVM_TRACE_END", 10)["data"]["reason"])
+        expect_equal("accelerator", "kvm", machine.accel())
         guest.expect_laps(3)
 
 

@@ -12,7 +12,7 @@ from lib.rigtest import say
 from lib.ways import Way
 from vas import paths
 from vas.debianqemu import debian_qemu
-from vas.handover import stop_and_cont
+from vas.handover import memory_arguments, memory_file, stop_and_cont
 from vas.host import LocalHost
 from vas.machine import MachineError
 from vas.testing import LONG, Failure, Payload, expect_equal, main, make_qcow2, need_kvm, wait_until
@@ -62,18 +62,23 @@ def killed():
         drive = ["-drive", f"file={disk},format=qcow2,if=none,id=disk", "-device", "virtio-blk-pci,drive=disk,romfile="]
         for accel in streams.ACCELS:
             kill_in_the_middle(host, accel, drive)
+        # The other QEMU has had the guest's memory as its own, then.
+        with memory_file(host) as ram:
+            shared = memory_arguments("x-ignore-shared", 64, ram)
+            kill_in_the_middle(host, "kvm", [*drive, *shared], "x-ignore-shared")
         done = subprocess.run([os.path.join(paths.QEMU, "qemu-img"), "check", disk], check=False, capture_output=True,
                               text=True)
         expect_equal("qemu-img check", 0, done.returncode)
 
 
-def kill_in_the_middle(host, accel, drive):
+def kill_in_the_middle(host, accel, arguments, *capabilities):
     path = "unix:" + host.scratch("stream-" + accel)
-    with Payload("soak64", f"switch,initial={accel}", host=host, name="handover", arguments=drive) as source:
-        with Payload("soak64", "switch", host=host, name="handover", start=False,
-                     arguments=[*drive, "-incoming", "defer"]) as other:
+    with Payload("soak64", f"switch,initial={accel}", host=host, name="handover", memory=64,
+                 arguments=arguments) as source:
+        with Payload("soak64", "switch", host=host, name="handover", start=False, memory=64,
+                     arguments=[*arguments, "-incoming", "defer"]) as other:
             for guest in (source, other):
-                streams.set_capabilities(guest.machine, "pause-before-switchover")
+                streams.set_capabilities(guest.machine, "pause-before-switchover", *capabilities)
             source.expect_laps(3)
             expect_equal("a write", "", without_times(qemu_io(source.machine, "write -P 1 0 64k")))
             other.machine.qmp("migrate-incoming", uri=path)
@@ -88,14 +93,15 @@ def kill_in_the_middle(host, accel, drive):
         expect_equal("a write", "", without_times(qemu_io(source.machine, "write -P 2 64k 64k")))
         expect_equal("a read", "", without_times(qemu_io(source.machine, "read -P 1 0 64k")))
         try:
-            Payload("soak64", "switch", host=host, name="handover", arguments=drive).machine.close()
+            Payload("soak64", "switch", host=host, name="handover", memory=64,
+                    arguments=arguments).machine.close()
         except MachineError as error:
             if "lock" not in str(error):
                 raise
         else:
             raise Failure("another QEMU may open the disk")
         streams.go_on(source)
-        say(f"under {accel}: the guest runs on with its disk")
+        say(f"{' '.join([accel, *capabilities])}: the guest runs on with its disk")
 
 
 def without_times(said):

@@ -3,13 +3,12 @@
 
 import contextlib
 import os
-import tempfile
 
 from lib.streams import wait_completed
 from lib.switchable import SWITCH, expect_untouched, switchable
 from vas.machine import Machine
-from vas.testing import (Failure, Skip, expect_equal, expect_error, main, make_qcow2, need_kvm,
-                         payload_arguments, wait_until)
+from vas.testing import (Failure, Skip, expect_equal, expect_error, main, need_kvm, payload_arguments,
+                         snapshot_disk, wait_until)
 
 
 def incoming():
@@ -171,11 +170,7 @@ def logging():
     KVM logs the pages that a guest makes dirty while it is migrated, though the memory's layout was
     rendered in TCG, for which all of it is logged.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        disk = os.path.join(folder, "disk")
-        make_qcow2(disk)
-        drive = ["-drive", f"file={disk},if=none,id=disk", "-device",
-                 "virtio-blk-pci,drive=disk,romfile="]
+    with snapshot_disk() as drive:
         with switchable("switch,initial=tcg", arguments=drive) as guest:
             machine = guest.machine
             stream = os.path.join(machine.logs, "stream")

@@ -19,8 +19,8 @@ from vas.handover import lost_features
 from vas.host import LocalHost
 from vas.machine import Machine, MachineError
 from vas.patience import patiently
-from vas.testing import (PLAIN_KVM, Failure, Payload, expect_equal, gdb_command, main, make_qcow2, need_kvm,
-                         payload_arguments, wait_until)
+from vas.testing import (PLAIN_KVM, Failure, Payload, expect_equal, gdb_command, main, need_kvm,
+                         payload_arguments, snapshot_disk, wait_until)
 
 # That soak64 does before it ends
 LAPS = 300
@@ -241,13 +241,9 @@ def waits():
 def with_disk(payload, *more):
     """The @payload under -accel switch, with a disk for snapshots."""
     need_kvm()
-    with tempfile.TemporaryDirectory() as folder:
-        disk = os.path.join(folder, "disk")
-        make_qcow2(disk)
-        with Payload(payload, "switch,x-wait=60", name="streams", arguments=[
-                "-drive", f"file={disk},if=none,id=disk", "-device",
-                "virtio-blk-pci,drive=disk,romfile=", *more]) as guest:
-            yield guest, guest.machine
+    with snapshot_disk() as drive, \
+            Payload(payload, "switch,x-wait=60", name="streams", arguments=[*drive, *more]) as guest:
+        yield guest, guest.machine
 
 
 def in_a_row():

@@ -5,13 +5,11 @@ machine's monitors at once (lib.concurrency).
 """
 
 import argparse
-import os
-import tempfile
 import time
 
 from lib.concurrency import ask, concurrency
 from lib.rigtest import a_host, seconds
-from vas.testing import LONG, Payload, expect_equal, make_qcow2, run_test
+from vas.testing import LONG, Payload, expect_equal, run_test, snapshot_disk
 
 
 def tsc(host):
@@ -19,11 +17,7 @@ def tsc(host):
     A snapshot's TSC is what it was, also if it is less than a second from what it is there: KVM takes
     that for an attempt to synchronize vCPUs, and leaves it.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        disk = os.path.join(folder, "disk")
-        make_qcow2(disk)
-        drive = ["-drive", f"file={host.put(disk)},if=none,id=disk", "-device",
-                 "virtio-blk-pci,drive=disk,romfile="]
+    with snapshot_disk(host) as drive:
         for initial in ("kvm", "tcg"):
             with Payload("soak64", f"switch,initial={initial}", host=host, name="concurrency-tsc",
                          arguments=["-smp", "2", *drive]) as guest:

@@ -48,6 +48,8 @@ class Debian:
         machine = self.guest.machine
         streams.move(streams.KINDS[kind], source, self.guest)
         source.machine.close()
+        # The next stream may be of another kind.
+        streams.set_capabilities(machine, *streams.KINDS[kind].capabilities, state=False)
         expect_equal("it runs in", loaded, streams.expect_loaded(machine, saved, loaded))
         machine.cont()
         rounds, checks = self.guest.wait_round(120)

@@ -16,6 +16,38 @@
 
 static volatile uint32_t ticks;
 
+/* The trap() of a payload that has no interrupt but the LAPIC's timer's */
+static inline void take_tick(Frame *frame)
+{
+    if (interrupts_taken(frame)) {
+        return;
+    }
+    if (frame->vector != VECTOR_TIMER) {
+        check_value("no other trap, at RIP", frame->rip, frame->vector);
+        debug_exit(2);
+    }
+    ticks++;
+    lapic_eoi();
+}
+
+/*
+ * Start the LAPIC's timer with that initial @count.  Returns a time of the HPET
+ * before that, in ns; *@after is one after it, as a switch may come in between.
+ */
+static inline uint64_t start_timer(uint32_t count, uint32_t lvt,
+                                   uint64_t *after)
+{
+    uint64_t before = hpet_ns();
+
+    ticks = 0;
+    /* TCG's would go on with the old count, if it is periodic now. */
+    *lapic(LAPIC_TIMER_ICR) = 0;
+    *lapic(LAPIC_LVT_TIMER) = VECTOR_TIMER | lvt;
+    *lapic(LAPIC_TIMER_ICR) = count;
+    *after = hpet_ns();
+    return before;
+}
+
 /* With interrupts on until there were @count ticks, for ten seconds at most. */
 static inline void wait_ticks(uint32_t count)
 {
