@@ -102,9 +102,15 @@ static AccelComparison *coroutine_fn compare_co(CPUState *cpu, unsigned max,
     switch_rehearsal_begin();
     end = switch_arch_rehearse(cpu, max, tcg);
     switch_rehearsal_rewind();
-    if (switch_arch_count_steps(tcg) &&
-        !step_kvm_co(cpu, tcg, kvm, result, errp)) {
-        return NULL;
+    if (switch_arch_count_steps(tcg)) {
+        switch_rehearsal_repeat();
+        switch_arch_rehearse_blocks(cpu, tcg);
+        switch_rehearsal_rewind();
+        switch_arch_compare_blocks(tcg, switch_rehearsal_compare_runs(),
+                                   result);
+        if (!step_kvm_co(cpu, tcg, kvm, result, errp)) {
+            return NULL;
+        }
     }
     if (!switch_arch_compare_steps(cpu, kvm, tcg, end, result)) {
         g_clear_pointer(&result->memory, qapi_free_AccelCompareMemoryList);

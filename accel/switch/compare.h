@@ -4,7 +4,8 @@
  * compare.c has the command.  rehearsal.c keeps guest memory as it was before
  * TCG wrote it; the target executes and compares instructions:
  *
- *   in TCG   rehearse, rewind guest memory and the vCPU, switch
+ *   in TCG   rehearse, rewind guest memory and the vCPU; once more in whole
+ *            translation blocks, compare with the first time; switch
  *   in KVM   step as far, compare guest memory, switch
  *   in TCG   compare registers and the vCPU's state
  *
@@ -40,6 +41,13 @@ AccelCompareEnd switch_rehearsal_take_stop(void);
 int switch_rehearsal_take_vector(void);
 /* Keep what the pages have become, and have them as they were. */
 void switch_rehearsal_rewind(void);
+/* After a rewind: begin again, and keep what the first run has written. */
+void switch_rehearsal_repeat(void);
+/*
+ * After the rewind of that: what it has written otherwise than the first run,
+ * whose value @kvm is.  It is forgotten, and the first counts on.
+ */
+AccelCompareValueList *switch_rehearsal_compare_runs(void);
 /* In KVM: how many pages there are, what differs from what they had become */
 void switch_rehearsal_compare(AccelComparison *result);
 /* Forget them.  In any accelerator. */
@@ -61,14 +69,23 @@ unsigned switch_arch_count_steps(const SwitchSteps *steps);
 AccelCompareEnd switch_arch_rehearse(CPUState *cpu, unsigned max,
                                      SwitchSteps *steps);
 /*
+ * In TCG, between repeat and rewind: execute what is in @steps once more, in
+ * whole translation blocks.  Drops the BQL.
+ */
+void switch_arch_rehearse_blocks(CPUState *cpu, SwitchSteps *steps);
+/* Fills in the blocks of @result: @memory is what they have otherwise there. */
+void switch_arch_compare_blocks(const SwitchSteps *steps,
+                                AccelCompareValueList *memory,
+                                AccelComparison *result);
+/*
  * In KVM: execute as many as are in @tcg, or fewer, if it takes another way.
  * Drops the BQL.
  */
 void switch_arch_step_kvm(CPUState *cpu, const SwitchSteps *tcg,
                           SwitchSteps *steps);
 /*
- * In TCG again: fills @result but for @pages and @memory.  True if both have
- * come to the same end; if not, guest memory can't be compared.
+ * In TCG again: fills in the rest of @result but for @pages and @memory.  True
+ * if both have come to the same end; if not, guest memory can't be compared.
  */
 bool switch_arch_compare_steps(CPUState *cpu, const SwitchSteps *kvm,
                                const SwitchSteps *tcg, AccelCompareEnd end,

@@ -31,6 +31,7 @@ typedef struct Page {
 bool accel_switch_rehearsing;
 
 static GHashTable *pages;       /* by Page.ram_addr */
+static GHashTable *first_pages; /* those of the first run, in the second */
 static AccelCompareEnd stop;
 static int vector;
 
@@ -187,6 +188,59 @@ void switch_rehearsal_compare(AccelComparison *result)
     while (g_hash_table_iter_next(&iter, NULL, (void **)&page)) {
         compare_page(page, host_page(page), &tail, &room);
     }
+}
+
+void switch_rehearsal_repeat(void)
+{
+    first_pages = pages;
+    switch_rehearsal_begin();
+}
+
+/* Words of a page that differ between two runs */
+static void compare_runs(AccelCompareValueList ***tail, int *room,
+                         hwaddr address, const uint8_t *first,
+                         const uint8_t *second)
+{
+    for (int i = 0; i < TARGET_PAGE_SIZE && *room; i += sizeof(uint64_t)) {
+        uint64_t a = ldq_le_p(first + i), b = ldq_le_p(second + i);
+        AccelCompareValue *value;
+
+        if (a == b) {
+            continue;
+        }
+        value = g_new0(AccelCompareValue, 1);
+        value->name = g_strdup_printf("memory at 0x%" HWADDR_PRIx, address + i);
+        value->kvm = a;
+        value->tcg = b;
+        QAPI_LIST_APPEND(*tail, value);
+        --*room;
+    }
+}
+
+AccelCompareValueList *switch_rehearsal_compare_runs(void)
+{
+    AccelCompareValueList *list = NULL, **tail = &list;
+    int room = SWITCH_COMPARE_LISTED;
+    GHashTableIter iter;
+    Page *page;
+
+    g_hash_table_iter_init(&iter, pages);
+    while (g_hash_table_iter_next(&iter, NULL, (void **)&page)) {
+        const Page *first = g_hash_table_lookup(first_pages, &page->ram_addr);
+
+        compare_runs(&tail, &room, page->address,
+                     first ? first->after : page->before, page->after);
+    }
+    g_hash_table_iter_init(&iter, first_pages);
+    while (g_hash_table_iter_next(&iter, NULL, (void **)&page)) {
+        if (!g_hash_table_contains(pages, &page->ram_addr)) {
+            compare_runs(&tail, &room, page->address, page->after,
+                         page->before);
+        }
+    }
+    g_hash_table_destroy(pages);
+    pages = g_steal_pointer(&first_pages);
+    return list;
 }
 
 void switch_rehearsal_end(void)

@@ -57,6 +57,9 @@ def show(difference, symbols):
     where = symbols.name(difference["address"])
     if difference["kind"] == "registers":
         print(f"{difference['address']:#x}  {where}  \"{difference['text']}\"  {difference['code']}")
+    elif difference["kind"] == "blocks":
+        print(f"{difference['address']:#x}  {where}  \"{difference['text']}\"  {difference['code']}: TCG alone, by single"
+              " steps (KVM's column) and in whole blocks (TCG's)")
     elif difference["kind"] == "shutdown":
         print(f"{difference['address']:#x}  {where}  {difference['code']}: TCG shuts the vCPU down")
     elif difference["kind"] == "state":
@@ -108,7 +111,7 @@ def run(guest, args, say):
         show(difference, guest.symbols)
     summarise(comparer, seconds)
     return {"host": "rig" if machine.host.name == "rig" else "kvm", "instructions": comparer.instructions,
-            "user_instructions": comparer.user, "stepped": comparer.stepped, "ends": dict(comparer.ends), "refused": comparer.refused,
+            "user_instructions": comparer.user, "blocks": comparer.blocks, "stepped": comparer.stepped, "ends": dict(comparer.ends), "refused": comparer.refused,
             "registers_only": comparer.registers_only, "undefined": dict(comparer.undefined),
             "differences": comparer.differences, "seconds": seconds, "error": str(error) if error else None}
 
@@ -116,6 +119,7 @@ def run(guest, args, say):
 def summarise(comparer, seconds):
     print(f"{comparer.instructions} instructions compared, {comparer.user} of them at CPL 3, in {seconds:.0f} s:"
           f" {len(comparer.differences) or 'no'} difference{'s' * (len(comparer.differences) != 1)}")
+    print(f"in TCG by single steps, and again in {comparer.blocks} translation blocks")
     if comparer.ends:
         print("not compared, KVM alone has executed them: " + ", ".join(
             f"{ENDS[name]} ({count})" for name, count in comparer.ends.most_common()))

@@ -60,6 +60,11 @@ def left_open(place):
     return None
 
 
+def accessed_early(value):
+    """Whether two runs of TCG differ by that: TCG translates, and so fetches, ahead of what it executes."""
+    return value["name"].startswith("memory at") and (value["kvm"] ^ value["tcg"]) & ~0x2000000020 == 0
+
+
 class Judge:
     """Tells what the manual leaves undefined from what is a difference."""
 
@@ -119,6 +124,7 @@ class Comparer:
         self._said = time.monotonic()
         self.instructions = 0
         self.user = 0               # of these at CPL 3
+        self.blocks = 0             # in which TCG has executed them, too
         self.stepped = 0            # by KVM alone
         self.ends = Counter()
         self.undefined = Counter()
@@ -180,6 +186,14 @@ class Comparer:
                 undefined += 1
             else:
                 found.append({"kind": "registers", **difference})
+        self.blocks += result["blocks"]
+        for difference in result["block-differences"]:
+            values = [value for value in difference["values"] if not accessed_early(value)]
+            if len(values) < len(difference["values"]):
+                self.undefined["page tables"] += 1
+            if values:
+                found.append({"kind": "blocks", **difference, "values": values,
+                              "text": self._judge.instruction(difference)[1]})
         for value in result["state"]:
             found.append({"kind": "state", "address": result["next"], "values": [value]})
         for place in result["memory"]:

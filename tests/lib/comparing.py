@@ -55,13 +55,15 @@ def compared(name, host, count):
             guest.machine.switch("kvm")
             guest.machine.cont()
         expect_equal("digest", digest, finish(way, guest))
-    say(f"{name}: {comparer.instructions} compared, {took / comparer.instructions * 1e6:.0f} us each;"
+    say(f"{name}: {comparer.instructions} compared, {comparer.blocks} blocks, {took / comparer.instructions * 1e6:.0f} us each;"
         f" {dict(comparer.ends)}; undefined: {dict(comparer.undefined)}")
     for difference in comparer.differences:
         print("    known" if known(difference) else "   ", describe(difference))
     expect_equal(f"{name}: differences", 0, sum(not known(d) for d in comparer.differences))
     if not comparer.ended:
         expect_equal(f"{name}: instructions", count, comparer.instructions)
+    if comparer.blocks > comparer.instructions * 0.8:
+        raise Failure(f"{name}: TCG has made {comparer.blocks} blocks of {comparer.instructions} instructions")
 
 
 def noticed(name, host, omit, count, wanted, piece=PIECE):
@@ -76,9 +78,10 @@ def noticed(name, host, omit, count, wanted, piece=PIECE):
 
 
 def controls(host):
-    """What differs is found: in registers, in memory, in the rest of the vCPU."""
+    """What differs is found: in registers, in memory, in whole blocks, in the rest of the vCPU."""
     noticed("pages64", host, "compare-undo", 10000, lambda d: d["kind"] == "registers")
     noticed("debug32", host, "compare-undo", 1600, lambda d: d["kind"] == "memory", piece=10)
+    noticed("modes64", host, "compare-blocks", 2000, lambda d: d["kind"] == "blocks")
     noticed("fpu64", host, "x87-order", 40000, lambda d: d["kind"] == "state" and
             d["values"][0]["name"].startswith("st"))
 

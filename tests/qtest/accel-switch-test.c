@@ -198,6 +198,8 @@ static const struct {
       "|msr|lapic|halt|hypervisor|smm|string|debug|shutdown|kvm) next:int"
       " next-code:str mode:int"
       " differences:[{number:int address:int code:str mode:int"
+      " values:[" VALUE "]}]"
+      " blocks:int block-differences:[{number:int address:int code:str mode:int"
       " values:[" VALUE "]}] state:[" VALUE "]"
       " memory:[{address:int kvm:str tcg:str before:str}] pages:int}" },
     { "query-kvm-trace", "ret-type",

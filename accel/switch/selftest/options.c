@@ -32,6 +32,7 @@ static const char *const switch_fixup_names[SWITCH_FIXUP__MAX] = {
     [SWITCH_FIXUP_TRACE_HANDLERS] = "trace-handlers",
     [SWITCH_FIXUP_TRACE_FLAGS] = "trace-flags",
     [SWITCH_FIXUP_COMPARE_UNDO] = "compare-undo",
+    [SWITCH_FIXUP_COMPARE_BLOCKS] = "compare-blocks",
 };
 
 /* Parse x-omit; false and @errp set for an unknown name. */

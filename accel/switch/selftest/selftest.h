@@ -64,6 +64,8 @@ typedef enum SwitchFixup {
     SWITCH_FIXUP_TRACE_FLAGS,
     /* A comparison: undo what TCG has written */
     SWITCH_FIXUP_COMPARE_UNDO,
+    /* A comparison: whole blocks begin with the registers of the beginning */
+    SWITCH_FIXUP_COMPARE_BLOCKS,
     SWITCH_FIXUP__MAX,
 } SwitchFixup;
 

@@ -23,6 +23,7 @@ void switch_arch_free_steps(SwitchSteps *steps)
 {
     g_array_free(steps->list, true);
     g_free(steps->end);
+    g_free(steps->blocks_end);
     g_free(steps);
 }
 
@@ -90,13 +91,39 @@ static uint64_t reg_diff(const X86Step *a, const X86Step *b, int n)
 
 static bool is_same(const X86Step *a, const X86Step *b)
 {
-    bool same = a->pc == b->pc && a->mode == b->mode && !flags_diff(a, b) &&
-                !memcmp(a->selectors, b->selectors, sizeof(a->selectors));
-
-    for (int n = 0; n < ARRAY_SIZE(wide); n++) {
-        same &= !reg_diff(a, b, n);
+    if (a->pc != b->pc || a->mode != b->mode || flags_diff(a, b) ||
+        memcmp(a->selectors, b->selectors, sizeof(a->selectors))) {
+        return false;
     }
-    return same;
+    for (int n = 0; n < ARRAY_SIZE(wide); n++) {
+        if (reg_diff(a, b, n)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+unsigned x86_steps_unlike(const SwitchSteps *steps, unsigned at, unsigned most)
+{
+    unsigned count = 1;
+
+    while (count < most &&
+           !x86_steps_find(steps, at + 1, at + count,
+                           step_at(steps, at + count + 1))) {
+        count++;
+    }
+    return count;
+}
+
+unsigned x86_steps_find(const SwitchSteps *steps, unsigned from, unsigned to,
+                        const X86Step *step)
+{
+    for (unsigned i = from; i <= to; i++) {
+        if (is_same(step_at(steps, i), step)) {
+            return i;
+        }
+    }
+    return 0;
 }
 
 /*
@@ -300,6 +327,49 @@ static AccelCompareValueList *compare_state(const CPUX86State *kvm,
                        quarters);
     }
     return list;
+}
+
+/*
+ * What TCG did otherwise in the whole block that began at @from: compared with
+ * the step that has its address, if there is one, else with the next.
+ */
+static void compare_block(AccelCompareDifferenceList ***tail,
+                          const SwitchSteps *tcg)
+{
+    const X86Step *block = &tcg->block_to;
+    unsigned best = tcg->block_from + 1;
+
+    for (unsigned i = best; i < tcg->list->len; i++) {
+        if (step_at(tcg, i)->pc == block->pc) {
+            best = i;
+            break;
+        }
+    }
+    add_difference(tail, tcg->block_from, step_at(tcg, tcg->block_from),
+                   new_values(step_at(tcg, best), block, NULL, NULL));
+}
+
+void switch_arch_compare_blocks(const SwitchSteps *tcg,
+                                AccelCompareValueList *memory,
+                                AccelComparison *result)
+{
+    AccelCompareDifferenceList **tail = &result->block_differences;
+    unsigned last = tcg->list->len - 1;
+
+    result->blocks = tcg->blocks;
+    if (tcg->block_differs) {
+        compare_block(&tail, tcg);
+        qapi_free_AccelCompareValueList(memory);
+    } else {
+        AccelCompareValueList *state = compare_state(tcg->end, tcg->blocks_end);
+
+        if (state) {
+            add_difference(&tail, last, step_at(tcg, last), state);
+        }
+        if (memory) {
+            add_difference(&tail, last, step_at(tcg, last), memory);
+        }
+    }
 }
 
 bool switch_arch_compare_steps(CPUState *cpu, const SwitchSteps *kvm,

@@ -29,6 +29,12 @@ struct SwitchSteps {
     bool shutdown;              /* In KVM: the last has shut the vCPU down */
     /* In TCG: after the last, in TCG's form */
     CPUX86State *end;
+    /* In TCG, in whole translation blocks: likewise */
+    CPUX86State *blocks_end;
+    unsigned blocks;            /* how many there were */
+    bool block_differs;         /* these say where, else all is as in @list: */
+    unsigned block_from;        /* the step that the block began at */
+    X86Step block_to;           /* where it has led to */
 };
 
 /*
@@ -36,5 +42,10 @@ struct SwitchSteps {
  * Returns how many there are now.  The vCPU's thread.
  */
 unsigned x86_steps_add(SwitchSteps *steps, const X86Step *step);
+/* How many behind the one @at, @most at most, are all different */
+unsigned x86_steps_unlike(const SwitchSteps *steps, unsigned at, unsigned most);
+/* The first of them from @from to @to that is the same as @step, or 0 */
+unsigned x86_steps_find(const SwitchSteps *steps, unsigned from, unsigned to,
+                        const X86Step *step);
 
 #endif

@@ -15,6 +15,7 @@
 #include "tcg/helper-tcg.h"
 #include "switch/insn.h"
 #include "switch/steps.h"
+#include "switch/x86-switch.h"
 
 #define DR7_ANY_ENABLED 0xff
 
@@ -30,12 +31,16 @@
  */
 #define ITERATIONS 16384
 
+/* The most instructions of a block */
+#define BLOCK 64
+
 typedef struct Rehearsal {
     unsigned max;
     SwitchSteps *steps;
     AccelCompareEnd end;
     bool partial;               /* it has ended inside of a step */
     bool stuck;                 /* there is no room for translations */
+    bool in_blocks;             /* @steps are there, and are executed again */
 } Rehearsal;
 
 static int read_code(CPUState *cs, uint64_t pc, uint8_t *code, int size)
@@ -83,19 +88,21 @@ static bool tells_pic(const CPUX86State *env, const X86Insn *insn)
 }
 
 /*
- * Why it can't be executed; ACCEL_COMPARE_END_COUNT if it was.  A TB of its
- * own, without a look at what else the vCPU is asked for: an INIT, a kick.
+ * Execute a TB of at most @count instructions.  It does not look at what else
+ * the vCPU is asked for: an INIT, a kick.  Returns why it could not be
+ * executed; ACCEL_COMPARE_END_COUNT if it was.
  */
-static AccelCompareEnd execute_one(CPUState *cs, Rehearsal *r)
+static AccelCompareEnd execute(CPUState *cs, Rehearsal *r, unsigned count)
 {
+    uint32_t one = count == 1 ? CF_SINGLE_STEP : 0;
     uint64_t eip = cpu_env(cs)->eip;
 
     for (int i = 0; i < ATTEMPTS; i++) {
         AccelCompareEnd stop;
         int result;
 
-        cs->cflags_next_tb = cs->tcg_cflags | CF_SINGLE_STEP | CF_NO_GOTO_TB |
-                             CF_NO_GOTO_PTR | CF_NOIRQ | 1;
+        cs->cflags_next_tb = cs->tcg_cflags | CF_NO_GOTO_TB | CF_NO_GOTO_PTR |
+                             CF_NOIRQ | one | count;
         bql_unlock();
         cpu_exec_start(cs);
         result = cpu_exec(cs);
@@ -148,7 +155,7 @@ static AccelCompareEnd run(CPUState *cs, Rehearsal *r)
             r->partial = true;
             return ACCEL_COMPARE_END_STRING;
         }
-        end = execute_one(cs, r);
+        end = execute(cs, r, 1);
         if (end != ACCEL_COMPARE_END_COUNT) {
             r->partial = true;
             return end;
@@ -156,6 +163,71 @@ static AccelCompareEnd run(CPUState *cs, Rehearsal *r)
         in_shadow = !in_shadow && env->hflags & HF_INHIBIT_IRQ_MASK &&
                     x86_insn_is_mov_ss(&insn, step.mode);
     }
+}
+
+/*
+ * The same instructions in whole TBs.  After each the vCPU must be as it was
+ * after one of the steps, but in a place that is none: behind MOV SS, and
+ * within a repeated string instruction.
+ */
+static void run_blocks(CPUState *cs, Rehearsal *r)
+{
+    SwitchSteps *steps = r->steps;
+    unsigned at = 0, last = switch_arch_count_steps(steps), between = 0;
+
+    while (at < last) {
+        /*
+         * All of these must be different, to tell from where it has come to how
+         * far it is: what is not in @steps must not be executed.
+         */
+        unsigned room = x86_steps_unlike(steps, at, MIN(last - at, BLOCK));
+        /* A power of two: its TBs may be there already. */
+        AccelCompareEnd end = execute(cs, r, pow2floor(room));
+        unsigned found = 0;
+        X86Step step;
+        X86Insn insn;
+
+        steps->blocks++;
+        look(cs, &step);
+        if (r->stuck) {
+            return;
+        }
+        if (end == ACCEL_COMPARE_END_COUNT) {
+            found = x86_steps_find(steps, at + 1, at + room, &step);
+        }
+        insn = x86_insn_parse(step.code, step.bytes, step.mode);
+        if (found) {
+            at = found;
+            between = 0;
+        } else if (end != ACCEL_COMPARE_END_COUNT ||
+                   !(x86_insn_is_string(&insn) ||
+                     cpu_env(cs)->hflags & HF_INHIBIT_IRQ_MASK) ||
+                   ++between > ITERATIONS) {
+            steps->block_differs = true;
+            steps->block_from = at;
+            steps->block_to = step;
+            return;
+        }
+    }
+}
+
+static void run_again(CPUState *cs, Rehearsal *r)
+{
+    CPUX86State *env = cpu_env(cs);
+
+    if (switch_omits(SWITCH_FIXUP_COMPARE_BLOCKS)) {
+        memcpy(env->regs, r->steps->end->regs, sizeof(env->regs));
+    }
+    r->steps->block_differs = false;
+    r->steps->blocks = 0;
+    run_blocks(cs, r);
+}
+
+static void run_steps(CPUState *cs, Rehearsal *r)
+{
+    r->partial = false;
+    g_array_set_size(r->steps->list, 0);
+    r->end = run(cs, r);
 }
 
 static void rehearse(CPUState *cs, run_on_cpu_data data)
@@ -166,19 +238,24 @@ static void rehearse(CPUState *cs, run_on_cpu_data data)
     uint32_t halted = cs->halted;
     int32_t exception = cs->exception_index;
     uint32_t cflags = cs->tcg_cflags;
+    CPUX86State **end;
 
     cs->singlestep_enabled = SSTEP_ENABLE | SSTEP_NOIRQ | SSTEP_NOTIMER;
     /* Other vCPUs stand still: no instruction needs to be alone. */
     cs->tcg_cflags &= ~CF_PARALLEL;
-    r->partial = r->stuck = false;
-    g_array_set_size(r->steps->list, 0);
-    r->end = run(cs, r);
+    r->stuck = false;
+    if (r->in_blocks) {
+        run_again(cs, r);
+    } else {
+        run_steps(cs, r);
+    }
     cs->singlestep_enabled = 0;
     cs->tcg_cflags = cflags;
     cs->cflags_next_tb = -1;
     update_mxcsr_from_sse_status(env);
-    g_free(r->steps->end);
-    r->steps->end = g_memdup2(env, sizeof(*env));
+    end = r->in_blocks ? &r->steps->blocks_end : &r->steps->end;
+    g_free(*end);
+    *end = g_memdup2(env, sizeof(*env));
 
     *env = *before;
     cs->halted = halted;
@@ -213,4 +290,14 @@ AccelCompareEnd switch_arch_rehearse(CPUState *cpu, unsigned max,
         rehearse_again(cpu, &r);
     }
     return end;
+}
+
+void switch_arch_rehearse_blocks(CPUState *cpu, SwitchSteps *steps)
+{
+    Rehearsal r = { .steps = steps, .in_blocks = true };
+
+    run_on_cpu(cpu, rehearse, RUN_ON_CPU_HOST_PTR(&r));
+    if (r.stuck) {
+        rehearse_again(cpu, &r);
+    }
 }
