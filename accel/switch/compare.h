@@ -41,11 +41,14 @@ AccelCompareEnd switch_rehearsal_take_stop(void);
 int switch_rehearsal_take_vector(void);
 /* Keep what the pages have become, and have them as they were. */
 void switch_rehearsal_rewind(void);
-/* After a rewind: begin again, and keep what the first run has written. */
+/* Rewind, forget the pages, and begin again. */
+void switch_rehearsal_restart(void);
+/* After a rewind: keep its pages, and begin again for a second run. */
 void switch_rehearsal_repeat(void);
 /*
- * After the rewind of that: what it has written otherwise than the first run,
- * whose value @kvm is.  It is forgotten, and the first counts on.
+ * After the rewind of that: words of memory that differ between the runs.  In
+ * these @kvm is the first run's.  The second's pages are freed, and the first's
+ * are the current ones again.
  */
 AccelCompareValueList *switch_rehearsal_compare_runs(void);
 /* In KVM: how many pages there are, what differs from what they had become */
@@ -73,7 +76,7 @@ AccelCompareEnd switch_arch_rehearse(CPUState *cpu, unsigned max,
  * whole translation blocks.  Drops the BQL.
  */
 void switch_arch_rehearse_blocks(CPUState *cpu, SwitchSteps *steps);
-/* Fills in the blocks of @result: @memory is what they have otherwise there. */
+/* Fills in what @result says of blocks.  Takes @memory, where they differ. */
 void switch_arch_compare_blocks(const SwitchSteps *steps,
                                 AccelCompareValueList *memory,
                                 AccelComparison *result);

@@ -57,20 +57,23 @@ def show(difference, symbols):
     where = symbols.name(difference["address"])
     if difference["kind"] == "registers":
         print(f"{difference['address']:#x}  {where}  \"{difference['text']}\"  {difference['code']}")
-    elif difference["kind"] == "blocks":
-        print(f"{difference['address']:#x}  {where}  \"{difference['text']}\"  {difference['code']}: TCG alone, by single"
-              " steps (KVM's column) and in whole blocks (TCG's)")
+    elif difference["kind"] == "block":
+        print(f"{difference['address']:#x}  {where}  the translation block that begins with"
+              f" \"{difference['text']}\" leads elsewhere than TCG's single steps:")
     elif difference["kind"] == "shutdown":
         print(f"{difference['address']:#x}  {where}  {difference['code']}: TCG shuts the vCPU down")
     elif difference["kind"] == "state":
         print(f"before {where}, the vCPU's state:")
+    elif difference["kind"] == "block-state":
+        print(f"before {where}, after whole translation blocks:")
     else:
         print(f"before {where}, guest memory at {difference['physical']:#x} (physical):")
         print(f"    before 0x{difference['before']}  KVM 0x{difference['kvm']}  TCG 0x{difference['tcg']}")
+    other = "single steps" if difference["kind"].startswith("block") else "KVM"
     for value in difference.get("values", ()):
         before = f"before {number(value['before'])}  " if "before" in value else ""
         flags = f"  ({' '.join(value['flags'])})" if value.get("flags") else ""
-        print(f"    {value['name']:8}  {before}KVM {number(value['kvm'])}  TCG {number(value['tcg'])}{flags}")
+        print(f"    {value['name']:8}  {before}{other} {number(value['kvm'])}  TCG {number(value['tcg'])}{flags}")
     if difference.get("after_undefined"):
         print("    A flag that an instruction had left undefined differed before; this may come of it.")
     sys.stdout.flush()

@@ -60,11 +60,6 @@ def left_open(place):
     return None
 
 
-def accessed_early(value):
-    """Whether two runs of TCG differ by that: TCG translates, and so fetches, ahead of what it executes."""
-    return value["name"].startswith("memory at") and (value["kvm"] ^ value["tcg"]) & ~0x2000000020 == 0
-
-
 class Judge:
     """Tells what the manual leaves undefined from what is a difference."""
 
@@ -188,12 +183,9 @@ class Comparer:
                 found.append({"kind": "registers", **difference})
         self.blocks += result["blocks"]
         for difference in result["block-differences"]:
-            values = [value for value in difference["values"] if not accessed_early(value)]
-            if len(values) < len(difference["values"]):
-                self.undefined["page tables"] += 1
-            if values:
-                found.append({"kind": "blocks", **difference, "values": values,
-                              "text": self._judge.instruction(difference)[1]})
+            found.append({"kind": "block", **difference, "text": self._judge.instruction(difference)[1]})
+        for value in result["block-state"] + result["block-memory"]:
+            found.append({"kind": "block-state", "address": result["next"], "values": [value]})
         for value in result["state"]:
             found.append({"kind": "state", "address": result["next"], "values": [value]})
         for place in result["memory"]:

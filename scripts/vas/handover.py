@@ -19,6 +19,7 @@ from vas.debian import Guest, verdict_lines
 from vas.demo import windows
 from vas.front import Progress, guest_host, reporting, write_json
 from vas.machine import Machine, MachineError
+from vas.patience import patiently
 from vas.qmp import QMPError
 
 PLAIN = "kvm"
@@ -68,13 +69,16 @@ def memory_file(host):
 
 def wait_completed(machine, seconds=120):
     """Wait until a migration has completed, whichever side of it @machine is."""
-    give_up = time.monotonic() + seconds
+    give_up = time.monotonic() + patiently(seconds)
     while True:
         state = machine.qmp("query-migrate")
-        if state.get("status") == "completed":
+        status = state.get("status")
+        if status == "completed":
             return state
-        if state.get("status") == "failed" or time.monotonic() > give_up:
-            raise MachineError(f"the migration has failed: {state.get('error-desc', state)}")
+        if status in ("failed", "cancelled"):
+            raise MachineError(f"the migration has {status}: {state.get('error-desc', 'QEMU does not say why')}")
+        if time.monotonic() > give_up:
+            raise MachineError(f"the migration is still \"{status}\" after {patiently(seconds):.0f} s")
         time.sleep(0.01)
 
 

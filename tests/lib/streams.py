@@ -312,11 +312,12 @@ def digests(ways, host):
 def in_a_rig(host, kinds=RIG_KINDS, ways=None, rounds=0):
     """
     soak64 by each of @kinds and by snapshots, and the digests of @ways, or all.  With more @rounds the kinds
-    come round in turn, and the digest of smp64 is made as often again.
+    come round in turn, with snapshots after each turn, and the digest of smp64 is made as often again.
     """
     for n in range(max(rounds, len(kinds))):
         by_kind(kinds[n % len(kinds)], host)
-    snapshots(host)
+        if n % len(kinds) == len(kinds) - 1:
+            snapshots(host)
     again = [all_ways()["smp64"]] * rounds
     digests([way.on(host) for way in [*(ways or digest_ways()), *again]], host)
 

@@ -200,7 +200,8 @@ static const struct {
       " differences:[{number:int address:int code:str mode:int"
       " values:[" VALUE "]}]"
       " blocks:int block-differences:[{number:int address:int code:str mode:int"
-      " values:[" VALUE "]}] state:[" VALUE "]"
+      " values:[" VALUE "]}]"
+      " block-state:[" VALUE "] block-memory:[" VALUE "] state:[" VALUE "]"
       " memory:[{address:int kvm:str tcg:str before:str}] pages:int}" },
     { "query-kvm-trace", "ret-type",
       "{running:bool file?:str instructions:int stepped:int gaps:int}" },

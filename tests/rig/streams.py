@@ -4,9 +4,9 @@
 import argparse
 
 from lib import streams
-from lib.rigtest import (Guest, LAST_SECONDS, Machine, a_host, check_log, check_resets, check_verdict, image, pace,
-                         say, seconds)
+from lib.rigtest import Guest, LAST_SECONDS, Machine, a_host, check_resets, image, pace, say, seconds
 from vas import paths
+from vas.debian import verdict_lines
 from vas.testing import LONG, expect_equal, run_test
 
 ROUNDS = 50
@@ -44,10 +44,15 @@ class Debian:
 
     def go(self, kind, saved, loaded):
         """By a stream of that @kind from the QEMU that it is @saved in to a new one, where it is @loaded."""
-        source, self.guest = self.guest, self.start(loaded, ["-incoming", "defer"], start=False)
-        machine = self.guest.machine
-        streams.move(streams.KINDS[kind], source, self.guest)
+        source, copy = self.guest, self.start(loaded, ["-incoming", "defer"], start=False)
+        machine = copy.machine
+        try:
+            streams.move(streams.KINDS[kind], source, copy)
+        except BaseException:
+            machine.close()
+            raise
         source.machine.close()
+        self.guest = copy
         # The next stream may be of another kind.
         streams.set_capabilities(machine, *streams.KINDS[kind].capabilities, state=False)
         expect_equal("it runs in", loaded, streams.expect_loaded(machine, saved, loaded))
@@ -67,8 +72,10 @@ def debian(deadline):
             for n in range(ROUNDS if LONG else 1):
                 for place, (saved, loaded) in enumerate(CYCLE):
                     system.go(DEBIAN_KINDS[(n + place) % len(DEBIAN_KINDS)], saved, loaded)
-            check_verdict(*system.guest.stop_load())
-            check_log(system.guest)
+            found = system.guest.judge()
+            say(verdict_lines(found)[0])
+            expect_equal("complaints", [], found["complaints"])
+            expect_equal("verdict", "pass", found["verdict"])
             system.guest.poweroff()
         finally:
             system.guest.machine.close()

@@ -33,6 +33,7 @@ static const char *const switch_fixup_names[SWITCH_FIXUP__MAX] = {
     [SWITCH_FIXUP_TRACE_FLAGS] = "trace-flags",
     [SWITCH_FIXUP_COMPARE_UNDO] = "compare-undo",
     [SWITCH_FIXUP_COMPARE_BLOCKS] = "compare-blocks",
+    [SWITCH_FIXUP_COMPARE_BLOCKS_END] = "compare-blocks-end",
 };
 
 /* Parse x-omit; false and @errp set for an unknown name. */

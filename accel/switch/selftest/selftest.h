@@ -66,6 +66,8 @@ typedef enum SwitchFixup {
     SWITCH_FIXUP_COMPARE_UNDO,
     /* A comparison: whole blocks begin with the registers of the beginning */
     SWITCH_FIXUP_COMPARE_BLOCKS,
+    /* And end as they do, in XMM0 and in memory */
+    SWITCH_FIXUP_COMPARE_BLOCKS_END,
     SWITCH_FIXUP__MAX,
 } SwitchFixup;
 

@@ -68,6 +68,21 @@ bool x86_insn_is_mov_ss(const X86Insn *insn, int mode)
            (insn->op == 0x8e && (insn->next[0] >> 3 & 7) == R_SS);
 }
 
+bool x86_insn_is_bit_test(const X86Insn *insn)
+{
+    if (insn->op != 0x0f) {
+        return false;
+    }
+    switch (insn->next[0]) {
+    case 0xa3: case 0xab: case 0xb3: case 0xbb:
+        return true;
+    case 0xba:
+        return insn->next[1] >> 5 & 1;  /* its ModRM: /4 to /7 */
+    default:
+        return false;
+    }
+}
+
 /* SDM vol. 2D, "Opcode Extensions for One- and Two-byte Opcodes" */
 static AccelCompareEnd group7_reaches(uint8_t modrm)
 {

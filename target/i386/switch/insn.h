@@ -29,6 +29,9 @@ bool x86_insn_is_string(const X86Insn *insn);
 /* MOV SS or POP SS, which hold interrupts and traps back for an instruction */
 bool x86_insn_is_mov_ss(const X86Insn *insn, int mode);
 
+/* BT, BTS, BTR, BTC */
+bool x86_insn_is_bit_test(const X86Insn *insn);
+
 /*
  * Does what it does depend on more than the vCPU and guest memory, or reach
  * beyond these?  Returns ACCEL_COMPARE_END_COUNT if not.

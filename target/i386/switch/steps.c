@@ -27,7 +27,7 @@ void switch_arch_free_steps(SwitchSteps *steps)
     g_free(steps);
 }
 
-static const X86Step *step_at(const SwitchSteps *steps, unsigned i)
+const X86Step *x86_step_at(const SwitchSteps *steps, unsigned i)
 {
     return &g_array_index(steps->list, X86Step, i);
 }
@@ -40,7 +40,7 @@ unsigned switch_arch_count_steps(const SwitchSteps *steps)
 unsigned x86_steps_add(SwitchSteps *steps, const X86Step *step)
 {
     const X86Step *last = steps->list->len
-                          ? step_at(steps, steps->list->len - 1) : NULL;
+                          ? x86_step_at(steps, steps->list->len - 1) : NULL;
     X86Insn insn;
 
     if (last && last->pc == step->pc) {
@@ -89,9 +89,10 @@ static uint64_t reg_diff(const X86Step *a, const X86Step *b, int n)
            : n < 8 ? (uint32_t)(a->regs[n] ^ b->regs[n]) : 0;
 }
 
-static bool is_same(const X86Step *a, const X86Step *b)
+static bool is_same(const X86Step *a, const X86Step *b, uint64_t but_flags)
 {
-    if (a->pc != b->pc || a->mode != b->mode || flags_diff(a, b) ||
+    if (a->pc != b->pc || a->mode != b->mode ||
+        flags_diff(a, b) & ~but_flags ||
         memcmp(a->selectors, b->selectors, sizeof(a->selectors))) {
         return false;
     }
@@ -103,23 +104,11 @@ static bool is_same(const X86Step *a, const X86Step *b)
     return true;
 }
 
-unsigned x86_steps_unlike(const SwitchSteps *steps, unsigned at, unsigned most)
-{
-    unsigned count = 1;
-
-    while (count < most &&
-           !x86_steps_find(steps, at + 1, at + count,
-                           step_at(steps, at + count + 1))) {
-        count++;
-    }
-    return count;
-}
-
 unsigned x86_steps_find(const SwitchSteps *steps, unsigned from, unsigned to,
-                        const X86Step *step)
+                        const X86Step *step, uint64_t but_flags)
 {
     for (unsigned i = from; i <= to; i++) {
-        if (is_same(step_at(steps, i), step)) {
+        if (is_same(x86_step_at(steps, i), step, but_flags)) {
             return i;
         }
     }
@@ -330,45 +319,53 @@ static AccelCompareValueList *compare_state(const CPUX86State *kvm,
 }
 
 /*
- * What TCG did otherwise in the whole block that began at @from: compared with
- * the step that has its address, if there is one, else with the next.
+ * What the block that differs did otherwise, compared with the step that has
+ * its address, if there is one, else with the next.
  */
-static void compare_block(AccelCompareDifferenceList ***tail,
-                          const SwitchSteps *tcg)
+static AccelCompareValueList *block_values(const SwitchSteps *tcg)
 {
     const X86Step *block = &tcg->block_to;
     unsigned best = tcg->block_from + 1;
+    AccelCompareValueList *list;
 
     for (unsigned i = best; i < tcg->list->len; i++) {
-        if (step_at(tcg, i)->pc == block->pc) {
+        if (x86_step_at(tcg, i)->pc == block->pc) {
             best = i;
             break;
         }
     }
-    add_difference(tail, tcg->block_from, step_at(tcg, tcg->block_from),
-                   new_values(step_at(tcg, best), block, NULL, NULL));
+    list = new_values(x86_step_at(tcg, best), block, NULL, NULL);
+    if (tcg->block_end != ACCEL_COMPARE_END_COUNT) {
+        AccelCompareValueList **tail = &list;
+        g_autofree char *name =
+            g_strdup_printf("stopped by %s",
+                            AccelCompareEnd_str(tcg->block_end));
+
+        while (*tail) {
+            tail = &(*tail)->next;
+        }
+        add_value(&tail, name, 0, 1, NULL);
+    }
+    return list;
 }
 
 void switch_arch_compare_blocks(const SwitchSteps *tcg,
                                 AccelCompareValueList *memory,
                                 AccelComparison *result)
 {
-    AccelCompareDifferenceList **tail = &result->block_differences;
-    unsigned last = tcg->list->len - 1;
+    AccelCompareDifferenceList *list = NULL, **tail = &list;
 
     result->blocks = tcg->blocks;
-    if (tcg->block_differs) {
-        compare_block(&tail, tcg);
-        qapi_free_AccelCompareValueList(memory);
-    } else {
-        AccelCompareValueList *state = compare_state(tcg->end, tcg->blocks_end);
-
-        if (state) {
-            add_difference(&tail, last, step_at(tcg, last), state);
-        }
-        if (memory) {
-            add_difference(&tail, last, step_at(tcg, last), memory);
-        }
+    if (tcg->blocks && !tcg->block_differs) {
+        result->block_state = compare_state(tcg->end, tcg->blocks_end);
+        result->block_memory = memory;
+        return;
+    }
+    qapi_free_AccelCompareValueList(memory);
+    if (tcg->blocks) {
+        add_difference(&tail, tcg->block_from,
+                       x86_step_at(tcg, tcg->block_from), block_values(tcg));
+        result->block_differences = list;
     }
 }
 
@@ -383,8 +380,8 @@ bool switch_arch_compare_steps(CPUState *cpu, const SwitchSteps *kvm,
     bool whole;
 
     for (i = 0; i < count; i++) {
-        const X86Step *k = step_at(kvm, i), *t = step_at(tcg, i);
-        AccelCompareValueList *values = is_same(k, t)
+        const X86Step *k = x86_step_at(kvm, i), *t = x86_step_at(tcg, i);
+        AccelCompareValueList *values = is_same(k, t, 0)
                                         ? NULL
                                         : new_values(k, t, was_k, was_t);
 
@@ -419,11 +416,11 @@ bool switch_arch_compare_steps(CPUState *cpu, const SwitchSteps *kvm,
     }
     result->instructions = i == count && count ? count - 1 : i;
     for (unsigned n = 0; n < result->instructions; n++) {
-        result->user_instructions += step_at(tcg, n)->cpl == 3;
+        result->user_instructions += x86_step_at(tcg, n)->cpl == 3;
     }
     result->end = end;
-    last = kvm->list->len ? step_at(kvm, kvm->list->len - 1)
-                          : step_at(tcg, tcg->list->len - 1);
+    last = kvm->list->len ? x86_step_at(kvm, kvm->list->len - 1)
+                          : x86_step_at(tcg, tcg->list->len - 1);
     result->next = last->pc;
     result->next_code = switch_compare_digits(last->code, last->bytes);
     result->mode = last->mode;

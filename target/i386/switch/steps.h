@@ -20,21 +20,22 @@ typedef struct X86Step {
     uint8_t mode;               /* 2, 4 or 8 bytes of an address */
     uint8_t bytes;              /* of @code; 0 if it can't be read */
     uint8_t code[X86_STEP_CODE_BYTES];
-    uint8_t cpl;                /* TCG's steps alone have these two: */
+    /* In TCG alone: */
+    uint8_t cpl;
     int16_t vector;             /* of an exception that led here, or -1 */
 } X86Step;
 
 struct SwitchSteps {
     GArray *list;               /* of X86Step; the last is yet to execute */
-    bool shutdown;              /* In KVM: the last has shut the vCPU down */
-    /* In TCG: after the last, in TCG's form */
-    CPUX86State *end;
-    /* In TCG, in whole translation blocks: likewise */
-    CPUX86State *blocks_end;
-    unsigned blocks;            /* how many there were */
-    bool block_differs;         /* these say where, else all is as in @list: */
-    unsigned block_from;        /* the step that the block began at */
+    bool shutdown;              /* in KVM: the last has shut the vCPU down */
+    CPUX86State *end;           /* in TCG: the vCPU after the last */
+    /* In TCG, in whole translation blocks; if 0 the rest says nothing: */
+    unsigned blocks;
+    CPUX86State *blocks_end;    /* the vCPU after the last */
+    bool block_differs;         /* the last block does: */
+    unsigned block_from;        /* the step that it began at */
     X86Step block_to;           /* where it has led to */
+    AccelCompareEnd block_end;  /* why it has ended, if not COUNT */
 };
 
 /*
@@ -42,10 +43,13 @@ struct SwitchSteps {
  * Returns how many there are now.  The vCPU's thread.
  */
 unsigned x86_steps_add(SwitchSteps *steps, const X86Step *step);
-/* How many behind the one @at, @most at most, are all different */
-unsigned x86_steps_unlike(const SwitchSteps *steps, unsigned at, unsigned most);
-/* The first of them from @from to @to that is the same as @step, or 0 */
+/* Any thread. */
+const X86Step *x86_step_at(const SwitchSteps *steps, unsigned n);
+/*
+ * The first of them from @from to @to that is the same as @step but for these
+ * flags, or 0.  Any thread.
+ */
 unsigned x86_steps_find(const SwitchSteps *steps, unsigned from, unsigned to,
-                        const X86Step *step);
+                        const X86Step *step, uint64_t but_flags);
 
 #endif

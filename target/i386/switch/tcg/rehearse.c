@@ -1,5 +1,6 @@
 /*
  * A rehearsal: a vCPU executes instructions in TCG, one by one
+ * (rehearse-blocks.c: in whole translation blocks)
  *
  * It does so in its own thread, by the single steps that a debugger has
  * (SSTEP_NOIRQ holds interrupts back), while the main thread waits.
@@ -15,7 +16,7 @@
 #include "tcg/helper-tcg.h"
 #include "switch/insn.h"
 #include "switch/steps.h"
-#include "switch/x86-switch.h"
+#include "switch/tcg/rehearse.h"
 
 #define DR7_ANY_ENABLED 0xff
 
@@ -30,18 +31,6 @@
  * main loop waits meanwhile.
  */
 #define ITERATIONS 16384
-
-/* The most instructions of a block */
-#define BLOCK 64
-
-typedef struct Rehearsal {
-    unsigned max;
-    SwitchSteps *steps;
-    AccelCompareEnd end;
-    bool partial;               /* it has ended inside of a step */
-    bool stuck;                 /* there is no room for translations */
-    bool in_blocks;             /* @steps are there, and are executed again */
-} Rehearsal;
 
 static int read_code(CPUState *cs, uint64_t pc, uint8_t *code, int size)
 {
@@ -58,7 +47,7 @@ static int read_code(CPUState *cs, uint64_t pc, uint8_t *code, int size)
     return size;
 }
 
-static void look(CPUState *cs, X86Step *s)
+void x86_rehearse_look(CPUState *cs, X86Step *s)
 {
     const CPUX86State *env = cpu_env(cs);
 
@@ -87,14 +76,9 @@ static bool tells_pic(const CPUX86State *env, const X86Insn *insn)
            (insn->op == 0x9b || (insn->op & 0xf8) == 0xd8);
 }
 
-/*
- * Execute a TB of at most @count instructions.  It does not look at what else
- * the vCPU is asked for: an INIT, a kick.  Returns why it could not be
- * executed; ACCEL_COMPARE_END_COUNT if it was.
- */
-static AccelCompareEnd execute(CPUState *cs, Rehearsal *r, unsigned count)
+AccelCompareEnd x86_rehearse_execute(CPUState *cs, Rehearsal *r,
+                                     uint32_t cflags)
 {
-    uint32_t one = count == 1 ? CF_SINGLE_STEP : 0;
     uint64_t eip = cpu_env(cs)->eip;
 
     for (int i = 0; i < ATTEMPTS; i++) {
@@ -102,7 +86,7 @@ static AccelCompareEnd execute(CPUState *cs, Rehearsal *r, unsigned count)
         int result;
 
         cs->cflags_next_tb = cs->tcg_cflags | CF_NO_GOTO_TB | CF_NO_GOTO_PTR |
-                             CF_NOIRQ | one | count;
+                             CF_NOIRQ | cflags;
         bql_unlock();
         cpu_exec_start(cs);
         result = cpu_exec(cs);
@@ -134,7 +118,7 @@ static AccelCompareEnd run(CPUState *cs, Rehearsal *r)
         unsigned before = r->steps->list->len;
         AccelCompareEnd end;
 
-        look(cs, &step);
+        x86_rehearse_look(cs, &step);
         insn = x86_insn_parse(step.code, step.bytes, step.mode);
         end = cs->halted ? ACCEL_COMPARE_END_HALT
               : tells_pic(env, &insn) ? ACCEL_COMPARE_END_PORT
@@ -155,7 +139,7 @@ static AccelCompareEnd run(CPUState *cs, Rehearsal *r)
             r->partial = true;
             return ACCEL_COMPARE_END_STRING;
         }
-        end = execute(cs, r, 1);
+        end = x86_rehearse_execute(cs, r, CF_SINGLE_STEP | 1);
         if (end != ACCEL_COMPARE_END_COUNT) {
             r->partial = true;
             return end;
@@ -163,64 +147,6 @@ static AccelCompareEnd run(CPUState *cs, Rehearsal *r)
         in_shadow = !in_shadow && env->hflags & HF_INHIBIT_IRQ_MASK &&
                     x86_insn_is_mov_ss(&insn, step.mode);
     }
-}
-
-/*
- * The same instructions in whole TBs.  After each the vCPU must be as it was
- * after one of the steps, but in a place that is none: behind MOV SS, and
- * within a repeated string instruction.
- */
-static void run_blocks(CPUState *cs, Rehearsal *r)
-{
-    SwitchSteps *steps = r->steps;
-    unsigned at = 0, last = switch_arch_count_steps(steps), between = 0;
-
-    while (at < last) {
-        /*
-         * All of these must be different, to tell from where it has come to how
-         * far it is: what is not in @steps must not be executed.
-         */
-        unsigned room = x86_steps_unlike(steps, at, MIN(last - at, BLOCK));
-        /* A power of two: its TBs may be there already. */
-        AccelCompareEnd end = execute(cs, r, pow2floor(room));
-        unsigned found = 0;
-        X86Step step;
-        X86Insn insn;
-
-        steps->blocks++;
-        look(cs, &step);
-        if (r->stuck) {
-            return;
-        }
-        if (end == ACCEL_COMPARE_END_COUNT) {
-            found = x86_steps_find(steps, at + 1, at + room, &step);
-        }
-        insn = x86_insn_parse(step.code, step.bytes, step.mode);
-        if (found) {
-            at = found;
-            between = 0;
-        } else if (end != ACCEL_COMPARE_END_COUNT ||
-                   !(x86_insn_is_string(&insn) ||
-                     cpu_env(cs)->hflags & HF_INHIBIT_IRQ_MASK) ||
-                   ++between > ITERATIONS) {
-            steps->block_differs = true;
-            steps->block_from = at;
-            steps->block_to = step;
-            return;
-        }
-    }
-}
-
-static void run_again(CPUState *cs, Rehearsal *r)
-{
-    CPUX86State *env = cpu_env(cs);
-
-    if (switch_omits(SWITCH_FIXUP_COMPARE_BLOCKS)) {
-        memcpy(env->regs, r->steps->end->regs, sizeof(env->regs));
-    }
-    r->steps->block_differs = false;
-    r->steps->blocks = 0;
-    run_blocks(cs, r);
 }
 
 static void run_steps(CPUState *cs, Rehearsal *r)
@@ -238,24 +164,18 @@ static void rehearse(CPUState *cs, run_on_cpu_data data)
     uint32_t halted = cs->halted;
     int32_t exception = cs->exception_index;
     uint32_t cflags = cs->tcg_cflags;
-    CPUX86State **end;
 
     cs->singlestep_enabled = SSTEP_ENABLE | SSTEP_NOIRQ | SSTEP_NOTIMER;
     /* Other vCPUs stand still: no instruction needs to be alone. */
     cs->tcg_cflags &= ~CF_PARALLEL;
     r->stuck = false;
-    if (r->in_blocks) {
-        run_again(cs, r);
-    } else {
-        run_steps(cs, r);
-    }
+    r->run(cs, r);
     cs->singlestep_enabled = 0;
     cs->tcg_cflags = cflags;
     cs->cflags_next_tb = -1;
     update_mxcsr_from_sse_status(env);
-    end = r->in_blocks ? &r->steps->blocks_end : &r->steps->end;
-    g_free(*end);
-    *end = g_memdup2(env, sizeof(*env));
+    g_free(*r->state);
+    *r->state = g_memdup2(env, sizeof(*env));
 
     *env = *before;
     cs->halted = halted;
@@ -263,41 +183,32 @@ static void rehearse(CPUState *cs, run_on_cpu_data data)
     tlb_flush(cs);
 }
 
-/* The same from the beginning */
-static void rehearse_again(CPUState *cpu, Rehearsal *r)
+bool x86_rehearse(CPUState *cpu, Rehearsal *r)
 {
-    switch_rehearsal_rewind();
-    switch_rehearsal_end();
-    switch_rehearsal_begin();
     run_on_cpu(cpu, rehearse, RUN_ON_CPU_HOST_PTR(r));
+    if (r->stuck) {
+        /* By now TCG has made room. */
+        switch_rehearsal_restart();
+        run_on_cpu(cpu, rehearse, RUN_ON_CPU_HOST_PTR(r));
+    }
+    return !r->stuck;
 }
 
 AccelCompareEnd switch_arch_rehearse(CPUState *cpu, unsigned max,
                                      SwitchSteps *steps)
 {
-    Rehearsal r = { .max = max, .steps = steps };
+    Rehearsal r = {
+        .run = run_steps, .max = max, .steps = steps, .state = &steps->end,
+    };
     AccelCompareEnd end;
 
-    run_on_cpu(cpu, rehearse, RUN_ON_CPU_HOST_PTR(&r));
-    if (r.stuck) {
-        /* By now TCG has made room. */
-        rehearse_again(cpu, &r);
-    }
+    x86_rehearse(cpu, &r);
     end = r.end;
     if (r.partial) {
         /* To the end of the step before, with what it has written. */
         r.max = switch_arch_count_steps(steps);
-        rehearse_again(cpu, &r);
+        switch_rehearsal_restart();
+        x86_rehearse(cpu, &r);
     }
     return end;
-}
-
-void switch_arch_rehearse_blocks(CPUState *cpu, SwitchSteps *steps)
-{
-    Rehearsal r = { .steps = steps, .in_blocks = true };
-
-    run_on_cpu(cpu, rehearse, RUN_ON_CPU_HOST_PTR(&r));
-    if (r.stuck) {
-        rehearse_again(cpu, &r);
-    }
 }
