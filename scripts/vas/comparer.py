@@ -60,6 +60,20 @@ def left_open(place):
     return None
 
 
+def describe(difference):
+    """A difference in one line."""
+    other = "single steps" if difference["kind"].startswith("block") else "KVM"
+    values = ", ".join(" ".join([value.get("name", "bytes"), other, shown(value["kvm"]), "TCG", shown(value["tcg"]),
+                                 *value.get("flags", ())])
+                       for value in difference.get("values") or [difference] if "kvm" in value)
+    return f"{difference['kind']} at {difference['address']:#x} {difference.get('text', '')}: {values}"
+
+
+def shown(value):
+    """A register's value, or bytes of memory, which are hexadecimal digits."""
+    return value if isinstance(value, str) else f"{value:#x}"
+
+
 class Judge:
     """Tells what the manual leaves undefined from what is a difference."""
 
@@ -216,7 +230,10 @@ class Comparer:
                 self._run_on()
                 continue
             give_up = time.monotonic() + self._wait
-            found += self._take(result)
+            new = self._take(result)
+            found += new
+            for difference in new:
+                self._say(describe(difference))
             if result["end"] != "count":
                 self.ends[result["end"]] += 1
                 resets = len(self._machine.events("RESET"))

@@ -10,7 +10,7 @@ import time
 
 from lib.rigtest import say
 from lib.ways import all_ways, alone, finish
-from vas.comparer import PIECE, Comparer
+from vas.comparer import PIECE, Comparer, describe
 from vas.machine import Machine
 from vas.testing import LONG, Failure, Payload, expect_equal, expect_error, payload_arguments, snapshot_disk
 
@@ -28,14 +28,6 @@ def known(difference):
     values = difference.get("values", ())
     return difference["kind"] in ("registers", "state") and values and all(
         value["name"] in ("ss", "ss limit", "ss attributes", "ss selector") and value["tcg"] == 0 for value in values)
-
-
-def describe(difference):
-    """A difference in one line."""
-    values = difference.get("values") or [difference]
-    what = ", ".join(f"{v.get('name', 'bytes')} KVM {v['kvm']} TCG {v['tcg']}"
-                     f" {' '.join(v.get('flags', []))}" for v in values)
-    return f"{difference['kind']} at {difference['address']:#x} {difference.get('text', '')}: {what}"
 
 
 def payload(name, host, accel=ACCEL, laps=None):
