@@ -108,30 +108,53 @@ CPUID_ENTRIES_MAX = 256
 CPUID_APIC = 1 << 9
 
 
-@functools.cache
-def shows_more():
-    """Whether /dev/kvm shows a guest more CPU features than it was given."""
-    given = [(0, 0, 0, 7, 0x756e6547, 0x6c65746e, 0x49656e69),
-             (1, 0, 0, 0, 0, 0, CPUID_APIC), (7, 0, CPUID_SUBLEAF_COUNTS, 0, 0, 0, 0)]
-    table = (struct.pack("<II", len(given), 0) +
-             b"".join(struct.pack(CPUID_ENTRY, *entry) for entry in given))
+def shown(given):
+    """
+    CPUID as /dev/kvm shows it to a guest that is @given it: {(leaf, subleaf): [EAX, EBX, ECX, EDX]}, both; None if
+    that can't be told.
+    """
+    table = struct.pack("<II", len(given), 0) + b"".join(
+        struct.pack(CPUID_ENTRY, *place, CPUID_SUBLEAF_COUNTS if place[0] == 7 else 0, *values)
+        for place, values in given.items())
     room = CPUID_ENTRIES_MAX * struct.calcsize(CPUID_ENTRY)
-    shown = bytearray(struct.pack("<II", CPUID_ENTRIES_MAX, 0) + bytes(room))
+    now = bytearray(struct.pack("<II", CPUID_ENTRIES_MAX, 0) + bytes(room))
     files = []
     try:
         files.append(os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC))
         files.append(fcntl.ioctl(files[0], KVM_CREATE_VM, 0))
         files.append(fcntl.ioctl(files[1], KVM_CREATE_VCPU, 0))
         fcntl.ioctl(files[2], KVM_SET_CPUID2, table)
-        fcntl.ioctl(files[2], KVM_GET_CPUID2, shown)
+        fcntl.ioctl(files[2], KVM_GET_CPUID2, now)
     except OSError:
-        return False
+        return None
     finally:
         for file in reversed(files):
             os.close(file)
-    given = {entry[:2]: entry[3:] for entry in given}
-    return any(now & ~before for entry in struct.iter_unpack(CPUID_ENTRY, shown[8:])
-               for before, now in zip(given.get(entry[:2], [0] * 4), entry[3:]))
+    return {entry[:2]: list(entry[3:]) for entry in struct.iter_unpack(CPUID_ENTRY, now[8:])}
+
+
+def least():
+    """CPUID of the least processor, with an APIC."""
+    return {(0, 0): [7, 0x756e6547, 0x6c65746e, 0x49656e69], (1, 0): [0, 0, 0, CPUID_APIC], (7, 0): [0] * 4}
+
+
+@functools.cache
+def shows_more():
+    """Whether /dev/kvm shows a guest more CPU features than it was given."""
+    given = least()
+    return any(now & ~before for place, values in (shown(given) or {}).items()
+               for before, now in zip(given.get(place, [0] * 4), values))
+
+
+@functools.cache
+def takes_away(leaf, subleaf, register, features):
+    """Those of the @features in a @register ("ECX") of CPUID that /dev/kvm does not show a guest that has them."""
+    given = least()
+    values = given.setdefault((leaf, subleaf), [0] * 4)
+    number = ("EAX", "EBX", "ECX", "EDX").index(register)
+    values[number] |= features
+    now = shown(given)
+    return features & ~now.get((leaf, subleaf), values)[number] if now else 0
 
 
 def probe():
