@@ -107,7 +107,8 @@ class BackgroundKind(FileKind):
 
 class PostcopyKind(Kind):
     def send(self, source, uri):
-        source.machine.qmp("migrate-set-parameters", {"max-bandwidth": 1 << 20})
+        # So slow that the first phase does not end by itself
+        source.machine.qmp("migrate-set-parameters", {"max-bandwidth": 1 << 16})
         source.machine.qmp("migrate", uri=uri)
         wait_until(lambda: status(source.machine) == "active", "the migration does not begin")
         source.machine.qmp("migrate-start-postcopy")
