@@ -66,7 +66,7 @@ typedef enum SwitchFixup {
     SWITCH_FIXUP_COMPARE_UNDO,
     /* A comparison: whole blocks begin with the registers of the beginning */
     SWITCH_FIXUP_COMPARE_BLOCKS,
-    /* And end as they do, in XMM0 and in memory */
+    /* A comparison: whole blocks end with the right XMM0 and memory */
     SWITCH_FIXUP_COMPARE_BLOCKS_END,
     SWITCH_FIXUP__MAX,
 } SwitchFixup;

@@ -42,7 +42,7 @@ static X86Insn insn_at(const SwitchSteps *steps, unsigned n)
     return x86_insn_parse(step->code, step->bytes, step->mode);
 }
 
-/* Is it a place within an instruction that is no step? */
+/* Can the vCPU stop within the instruction, or behind it, without a step? */
 static bool is_alone(const SwitchSteps *steps, unsigned n)
 {
     X86Insn insn = insn_at(steps, n);
