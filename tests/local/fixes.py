@@ -9,14 +9,19 @@ import os
 import re
 import socket
 import tempfile
+import threading
 import time
 
 from lib.faults import fail_each_ioctl
+from lib.gdb import Stub
 from lib.hostile import GP, restore, write
 from lib.ways import ENDED
 from vas.machine import Machine, MachineError, QMPError
-from vas.testing import (Failure, Payload, expect_equal, expect_error, main, need_kvm,
+from vas.testing import (Failure, Payload, expect_equal, expect_error, gdb_command, main, need_kvm,
                          wait_until)
+
+# That a debugger makes
+STEPS = 10000
 
 
 def tcg_busy_tss():
@@ -49,6 +54,39 @@ def tcg_step_atomic():
         for accel in ("kvm", "tcg") * 50:
             guest.machine.switch(accel)
             guest.expect_laps(3)
+
+
+def tcg_step_kick():
+    """A vCPU that is kicked just as a debugger steps it executes an instruction all the same."""
+    with contextlib.closing(Stub()) as stub, \
+            Payload("window64", "tcg", arguments=stub.arguments, name="fixes-step") as guest:
+        guest.expect_laps(3)
+        guest.machine.stop()
+        with stub.connect() as connection:
+            over, kicks = threading.Event(), [0]
+
+            def kick():
+                # A step holds interrupts back.
+                while not over.is_set():
+                    guest.machine.qmp("inject-nmi")
+                    kicks[0] += 1
+
+            thread = threading.Thread(target=kick)
+            thread.start()
+            try:
+                place = gdb_command(connection, b"p10")
+                for number in range(STEPS):
+                    # With a breakpoint, as one goes on from it: the step's code is translated anew.
+                    for command in (b"Z0,%x,1", b"z0,%x,1"):
+                        gdb_command(connection, command % int.from_bytes(bytes.fromhex(place.decode()), "little"))
+                    gdb_command(connection, b"s")
+                    before, place = place, gdb_command(connection, b"p10")
+                    if place == before:
+                        raise Failure(f"step {number} has stayed at {place}")
+            finally:
+                over.set()
+                thread.join()
+            print(f"{STEPS} steps, {kicks[0]} kicks")
 
 
 def tcg_svm_event():
@@ -269,7 +307,8 @@ def on_kvm_error_report():
 
 
 main({"tcg-busy-tss": tcg_busy_tss, "tcg-amd-sysenter": tcg_amd_sysenter,
-      "tcg-base": tcg_base, "tcg-step-atomic": tcg_step_atomic, "tcg-svm-event": tcg_svm_event,
+      "tcg-base": tcg_base, "tcg-step-atomic": tcg_step_atomic,
+      "tcg-step-kick": tcg_step_kick, "tcg-svm-event": tcg_svm_event,
       "tcg-halt-poll": tcg_halt_poll, "monitor-end": monitor_end,
       "kvm-get-msrs-error": kvm_get_msrs_error, "kvm-set-msrs-error": kvm_set_msrs_error,
       "on-kvm-error-tcg": on_kvm_error_tcg, "on-kvm-error-report": on_kvm_error_report,
