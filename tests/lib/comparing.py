@@ -18,6 +18,8 @@ from vas.testing import LONG, Failure, Payload, expect_equal, expect_error, payl
 COMPARED = {"modes16": 3000, "modes32": 20000, "modes64": 20000, "control64": 10000, "paging32": 20000,
             "pages64": 10000, "fpu64": 40000, "xsave64": 20000, "debug32": 10000, "halves64": 10000,
             "events64": 3000, "smp64": 3000}
+# Whether these of them get to CPL 3
+PROGRAMS = {"modes16": False, "modes64": True}
 ACCEL = "switch,initial=kvm"
 
 
@@ -48,13 +50,15 @@ def compared(name, host, count):
             guest.machine.switch("kvm")
             guest.machine.cont()
         expect_equal("digest", digest, finish(way, guest))
-    say(f"{name}: {comparer.instructions} compared, {comparer.blocks} blocks,"
+    say(f"{name}: {comparer.instructions} compared, {comparer.user} at CPL 3, {comparer.blocks} blocks,"
         f" {took / comparer.instructions * 1e6:.0f} us each; {dict(comparer.ends)}; undefined: {dict(comparer.undefined)}")
     for difference in comparer.differences:
         print("    known" if known(difference) else "   ", describe(difference))
     expect_equal(f"{name}: differences", 0, sum(not known(d) for d in comparer.differences))
     if not comparer.ended:
         expect_equal(f"{name}: instructions", count, comparer.instructions)
+    if name in PROGRAMS:
+        expect_equal(f"{name}: are there some at CPL 3", PROGRAMS[name], comparer.user > 0)
     if not 0 < comparer.blocks < comparer.instructions * 0.8:
         raise Failure(f"{name}: TCG has made {comparer.blocks} blocks of {comparer.instructions} instructions")
 
