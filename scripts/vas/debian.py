@@ -40,7 +40,7 @@ def disk_arguments(host, interface="virtio"):
 
 
 def verdict_lines(found):
-    """What Guest.judge() has @found, for a person."""
+    """Lines that show what Guest.judge() has @found."""
     return [f"The guest's own verdict: {found['verdict']}, {found['checks']} checks",
             *(f"  {complaint}" for complaint in found["complaints"])]
 
