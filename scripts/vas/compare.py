@@ -7,7 +7,7 @@ import sys
 import time
 
 from vas import paths, tracefile
-from vas.comparer import ENDS, CompareError, Comparer
+from vas.comparer import ENDS, CompareError, Comparer, other_side, shown
 from vas.front import Progress, reporting, write_json
 from vas.machine import MachineError
 from vas.qmp import QMPError
@@ -47,10 +47,6 @@ def enter(guest, name, wait):
                        " --run COMMAND, or wait longer by --wait")
 
 
-def number(value):
-    return f"{value:#x}"
-
-
 def show(difference, symbols):
     """A difference for a person."""
     symbols.look_up([difference["address"]])
@@ -69,11 +65,11 @@ def show(difference, symbols):
     else:
         print(f"before {where}, guest memory at {difference['physical']:#x} (physical):")
         print(f"    before 0x{difference['before']}  KVM 0x{difference['kvm']}  TCG 0x{difference['tcg']}")
-    other = "single steps" if difference["kind"].startswith("block") else "KVM"
+    other = other_side(difference)
     for value in difference.get("values", ()):
-        before = f"before {number(value['before'])}  " if "before" in value else ""
+        before = f"before {shown(value['before'])}  " if "before" in value else ""
         flags = f"  ({' '.join(value['flags'])})" if value.get("flags") else ""
-        print(f"    {value['name']:8}  {before}{other} {number(value['kvm'])}  TCG {number(value['tcg'])}{flags}")
+        print(f"    {value['name']:8}  {before}{other} {shown(value['kvm'])}  TCG {shown(value['tcg'])}{flags}")
     if difference.get("after_undefined"):
         print("    A flag that an instruction had left undefined differed before; this may come of it.")
     sys.stdout.flush()
@@ -114,7 +110,8 @@ def run(guest, args, say):
         show(difference, guest.symbols)
     summarise(comparer, seconds)
     return {"host": "rig" if machine.host.name == "rig" else "kvm", "instructions": comparer.instructions,
-            "user_instructions": comparer.user, "blocks": comparer.blocks, "stepped": comparer.stepped, "ends": dict(comparer.ends), "refused": comparer.refused,
+            "user_instructions": comparer.user, "blocks": comparer.blocks, "stepped": comparer.stepped,
+            "ends": dict(comparer.ends), "refused": comparer.refused,
             "registers_only": comparer.registers_only, "undefined": dict(comparer.undefined),
             "differences": comparer.differences, "seconds": seconds, "error": str(error) if error else None}
 
@@ -122,7 +119,7 @@ def run(guest, args, say):
 def summarise(comparer, seconds):
     print(f"{comparer.instructions} instructions compared, {comparer.user} of them at CPL 3, in {seconds:.0f} s:"
           f" {len(comparer.differences) or 'no'} difference{'s' * (len(comparer.differences) != 1)}")
-    print(f"in TCG by single steps, and again in {comparer.blocks} translation blocks")
+    print(f"TCG executed them by single steps, and again in {comparer.blocks} translation blocks")
     if comparer.ends:
         print("not compared, KVM alone has executed them: " + ", ".join(
             f"{ENDS[name]} ({count})" for name, count in comparer.ends.most_common()))

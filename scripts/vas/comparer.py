@@ -60,9 +60,14 @@ def left_open(place):
     return None
 
 
+def other_side(difference):
+    """What TCG is compared with in the @difference."""
+    return "single steps" if difference["kind"].startswith("block") else "KVM"
+
+
 def describe(difference):
     """A difference in one line."""
-    other = "single steps" if difference["kind"].startswith("block") else "KVM"
+    other = other_side(difference)
     values = ", ".join(" ".join([value.get("name", "bytes"), other, shown(value["kvm"]), "TCG", shown(value["tcg"]),
                                  *value.get("flags", ())])
                        for value in difference.get("values") or [difference] if "kvm" in value)
