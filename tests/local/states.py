@@ -280,7 +280,7 @@ def expect_model_features(guest):
         if leaf > limits[leaf & 0xf0000000]:
             continue
         register = word["cpuid-register"]
-        # What KVM does not show is not shown in TCG either.
+        # TCG shows a feature only if KVM shows it.
         mirrors = MIRRORS.get((leaf, register), 0) | kvmprobe.takes_away(leaf, subleaf, register, word["features"])
         expect_equal(f"CPUID {leaf:#x}.{subleaf} {register}",
                      f"{word['features'] & ~mirrors:#x}",

@@ -319,8 +319,8 @@ static AccelCompareValueList *compare_state(const CPUX86State *kvm,
 }
 
 /*
- * What the block that differs did otherwise, compared with the step that has
- * its address, if there is one, else with the next.
+ * The registers that differ after the block.  It is compared with the step at
+ * the same address.  If there is none, it is compared with the next step.
  */
 static AccelCompareValueList *block_values(const SwitchSteps *tcg)
 {
