@@ -66,11 +66,12 @@ static void convert_fp_to_kvm(CPUX86State *env)
     /*
      * TCG does not maintain XSTATE_BV, and KVM puts a component that is not in
      * it into its initial state (hazard C10).  Name also the components that
-     * XCR0 turns off: PKRU is in use with CR4.PKE alone.
+     * XCR0 turns off: PKRU is in use with CR4.PKE alone.  And no others: a
+     * stream of plain QEMU's may name PKRU in a guest that lacks it.
      */
     if (!switch_omits(SWITCH_FIXUP_XSTATE_BV)) {
-        env->xstate_bv |= env->features[FEAT_XSAVE_XCR0_LO] | XSTATE_FP_MASK |
-                          XSTATE_SSE_MASK;
+        env->xstate_bv = env->features[FEAT_XSAVE_XCR0_LO] | XSTATE_FP_MASK |
+                         XSTATE_SSE_MASK;
     }
 }
 
