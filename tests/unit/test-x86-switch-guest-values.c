@@ -54,6 +54,10 @@ void x86_switch_kvmclock_follow_tsc(CPUX86State *env)
 {
 }
 
+void x86_switch_clear_preempted(CPUX86State *env)
+{
+}
+
 /*
  * WRMSR goes by the width that the CPU has, and not by CR4.LA57 (kernel:
  * is_noncanonical_msr_address()).
