@@ -46,6 +46,8 @@
 #define NUMBER          0xf00d0000
 #define RETURNS         0xc0de0000
 
+#define STRING(macro)   STRING_(macro)
+#define STRING_(text)   #text
 #define NOT_CANONICAL   "0x1234567812345670"
 
 #define FLAGS           0x3002          /* IOPL 3: CPL3 may ask for a switch */

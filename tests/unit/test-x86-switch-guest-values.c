@@ -54,10 +54,6 @@ void x86_switch_kvmclock_follow_tsc(CPUX86State *env)
 {
 }
 
-void x86_switch_clear_preempted(CPUX86State *env)
-{
-}
-
 /*
  * WRMSR goes by the width that the CPU has, and not by CR4.LA57 (kernel:
  * is_noncanonical_msr_address()).

@@ -84,8 +84,6 @@ typedef struct X86SwitchCPU {
     struct kvm_cpuid2 *cpuid;
     uint32_t lapic_version;     /* KVM's register; constant */
     bool has_feature_control;   /* KVM has the MSR; constant */
-    /* KVM_POLL_CONTROL, which INIT leaves as it is, and QEMU's INIT clears */
-    uint64_t poll_control;
 
     /* Reset values of the MSRs that QEMU does not take at an export. */
     X86KVMState *other_msrs;
@@ -162,14 +160,5 @@ bool x86_switch_kvmclock_wrmsr(CPUX86State *env, uint32_t msr, uint64_t value);
 bool x86_switch_kvmclock_rdmsr(CPUX86State *env, uint32_t msr, uint64_t *value);
 /* Likewise: the guest has moved its TSC, by which its page counts. */
 void x86_switch_kvmclock_follow_tsc(CPUX86State *env);
-
-/* paravirtual.c: KVM's features for its guests, but for the clock */
-void x86_switch_init_paravirtual(void);
-/* The guest is in TCG, and the last step that can fail is over. */
-void x86_switch_paravirtual_to_tcg(void);
-/* By the vCPU's thread: it has turned steal time on. */
-void x86_switch_clear_preempted(CPUX86State *env);
-/* The guest goes to KVM, before its registers are converted. */
-void x86_switch_paravirtual_to_kvm(void);
 
 #endif

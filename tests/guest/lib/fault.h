@@ -16,10 +16,6 @@
 #define FAULT_RESERVED  0x08
 #define FAULT_FETCH     0x10
 
-/* A macro's value, for assembly. */
-#define STRING(macro)   STRING_(macro)
-#define STRING_(text)   #text
-
 typedef struct Fault {
     uint64_t rip, rsp;                  /* where it goes on; 0: no fault now */
     uint64_t count;

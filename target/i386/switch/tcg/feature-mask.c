@@ -108,10 +108,8 @@ uint64_t x86_tcg_feature_mask(FeatureWord w, uint64_t tcg_features)
         return tcg_features & (XSTATE_FP_MASK | XSTATE_SSE_MASK |
                                XSTATE_YMM_MASK | XSTATE_PKRU_MASK);
     case FEAT_KVM:
-        /* kvmclock.c and paravirtual.c keep these right in TCG. */
-        return CPUID_KVM_CLOCK | CPUID_KVM_CLOCK2 | CPUID_KVM_STEAL_TIME |
-               CPUID_KVM_PV_EOI | CPUID_KVM_POLL_CONTROL |
-               1u << KVM_FEATURE_PV_TLB_FLUSH |
+        /* kvmclock.c keeps the clock right in TCG. */
+        return CPUID_KVM_CLOCK | CPUID_KVM_CLOCK2 |
                1u << KVM_FEATURE_NOP_IO_DELAY |
                1u << KVM_FEATURE_CLOCKSOURCE_STABLE_BIT;
     default:

@@ -5,15 +5,9 @@
  * guest reads back what it wrote, and KVM gets it at the next switch.  Rules:
  * SDM vol. 4, and APM vol. 2, "Speculation Control MSRs".
  *
- * Others are KVM's own, which serve a guest in TCG by doing nothing (Linux,
- * Documentation/virt/kvm/x86/msr.rst): no time is stolen from it, each of its
- * interrupts needs an EOI (KVM takes back the bit that says otherwise whenever
- * a vCPU stops), and no host polls for it.
- *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 #include "qemu/osdep.h"
-#include "standard-headers/asm-x86/kvm_para.h"
 #include "switch/tcg/tcg.h"
 #include "switch/x86-switch.h"
 
@@ -87,23 +81,6 @@ static const MSRBits tsc_adjust[] = {
     { }
 };
 
-static const MSRBits steal_time[] = {
-    { ~(uint64_t)KVM_STEAL_RESERVED_MASK,
-      { { FEAT_KVM, CPUID_KVM_STEAL_TIME } } },
-    { }
-};
-
-/* An address of 4 aligned bytes, and the bit that turns it on */
-static const MSRBits pv_eoi[] = {
-    { ~2ull, { { FEAT_KVM, CPUID_KVM_PV_EOI } } },
-    { }
-};
-
-static const MSRBits poll_control[] = {
-    { 1, { { FEAT_KVM, CPUID_KVM_POLL_CONTROL } } },
-    { }
-};
-
 static const struct {
     uint32_t index;
     const MSRBits *bits;
@@ -120,12 +97,6 @@ static const struct {
       offsetof(CPUX86State, features[FEAT_ARCH_CAPABILITIES]) },
     { MSR_TSC_ADJUST, tsc_adjust, READ_WRITE,
       offsetof(CPUX86State, tsc_adjust) },
-    { MSR_KVM_STEAL_TIME, steal_time, READ_WRITE,
-      offsetof(CPUX86State, steal_time_msr) },
-    { MSR_KVM_PV_EOI_EN, pv_eoi, READ_WRITE,
-      offsetof(CPUX86State, pv_eoi_en_msr) },
-    { MSR_KVM_POLL_CONTROL, poll_control, READ_WRITE,
-      offsetof(CPUX86State, poll_control_msr) },
 };
 
 /* The bits that an MSR has; 0: the CPU has no such MSR. */
@@ -184,9 +155,6 @@ void x86_tcg_wrmsr(CPUX86State *env, uint32_t index, uint64_t value)
         x86_switch_move_tsc(env, value - env->tsc_adjust);
         x86_switch_kvmclock_follow_tsc(env);
         break;
-    case MSR_KVM_POLL_CONTROL:
-        sc->poll_control = value;
-        break;
     case MSR_IA32_FEATURE_CONTROL:
         if (sc->has_feature_control) {
             env->msr_ia32_feature_control = value;
@@ -197,9 +165,6 @@ void x86_tcg_wrmsr(CPUX86State *env, uint32_t index, uint64_t value)
         x86_switch_kvmclock_wrmsr(env, index, value);
     } else if (msrs[i].access == READ_WRITE) {
         *field(env, i) = value;
-    }
-    if (index == MSR_KVM_STEAL_TIME) {
-        x86_switch_clear_preempted(env);
     }
 }
 
@@ -223,7 +188,6 @@ bool x86_tcg_rdmsr(CPUX86State *env, uint32_t index, uint64_t *value)
     if (msrs[i].access == WRITE_ONLY || !known_bits(env, msrs[i].bits)) {
         return false;
     }
-    *value = index == MSR_KVM_POLL_CONTROL
-             ? x86_switch_cpu(env_cpu(env))->poll_control : *field(env, i);
+    *value = *field(env, i);
     return true;
 }
