@@ -425,28 +425,24 @@ static inline bool x86_switch_has_feature_control(CPUState *cpu)
 /**
  * x86_switch_wrmsr, x86_switch_rdmsr: MSRs that TCG itself does not know
  *
- * Keep what controls speculation, and kvm-clock's MSRs, whose page is filled as
- * KVM would; move the TSC; keep IA32_FEATURE_CONTROL where KVM does.
- * Unknown MSRs read 0 and ignore writes, as TCG has it.  x86_switch_rdmsr()
- * returns false if a #GP is due; x86_switch_accepts_msr() has seen to that of a
- * write.  vCPU thread.
+ * Keep kvm-clock's MSRs, and fill its page as KVM would; move the TSC; keep
+ * IA32_FEATURE_CONTROL where KVM does.
+ * Unknown MSRs read 0 and ignore writes, as TCG has it.  vCPU thread.
  */
-void x86_tcg_wrmsr(CPUX86State *env, uint32_t msr, uint64_t value);
-bool x86_tcg_rdmsr(CPUX86State *env, uint32_t msr, uint64_t *value);
+void x86_kvm_wrmsr_in_tcg(CPUX86State *env, uint32_t msr, uint64_t value);
+uint64_t x86_kvm_rdmsr_in_tcg(CPUX86State *env, uint32_t msr);
 
 static inline void x86_switch_wrmsr(CPUX86State *env, uint32_t msr,
                                     uint64_t value)
 {
     if (accel_switch_configured()) {
-        x86_tcg_wrmsr(env, msr, value);
+        x86_kvm_wrmsr_in_tcg(env, msr, value);
     }
 }
 
-static inline bool x86_switch_rdmsr(CPUX86State *env, uint32_t msr,
-                                    uint64_t *value)
+static inline uint64_t x86_switch_rdmsr(CPUX86State *env, uint32_t msr)
 {
-    *value = 0;
-    return !accel_switch_configured() || x86_tcg_rdmsr(env, msr, value);
+    return accel_switch_configured() ? x86_kvm_rdmsr_in_tcg(env, msr) : 0;
 }
 
 /**

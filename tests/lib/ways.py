@@ -34,8 +34,6 @@ LEAST_AT_RANDOM = 10
 TRIES = 6
 # The port at which payloads ask for switches, as fast as they can.
 PORT = ["-device", "isa-accel-switch,max-switches-per-second=0"]
-# TCG has these features under -accel switch alone.
-OF_THE_SWITCH = re.compile(r"\+(tsc-adjust|tsc-deadline)\b")
 
 
 class Way:
@@ -91,11 +89,8 @@ def finish(way, guest, switched=True):
 
 
 def alone(way, accel, host=None, laps=None):
-    """Without any switch; returns the digest.  isa-accel-switch does nothing then, or is not there."""
-    port = PORT
-    if accel == "tcg" and OF_THE_SWITCH.search(" ".join(way.arguments)):
-        accel, port = "switch,initial=tcg", []
-    with way.payload(accel, laps or way.laps, host, port) as guest:
+    """Without any switch; returns the digest.  isa-accel-switch does nothing then."""
+    with way.payload(accel, laps or way.laps, host, PORT) as guest:
         return finish(way, guest, switched=False)
 
 
@@ -239,8 +234,8 @@ def in_tcg_alone(way, host=None):
     of each moment into KVM, which executes none of it, and take it out again.
     """
     for laps in (way.laps * 4 ** number for number in range(TRIES + 2)):
+        expected = alone(way, "tcg", host, laps)
         try:
-            expected = alone(way, "tcg", host, laps)
             guest = way.payload("switch,initial=tcg", laps, host)
         except MachineError as error:
             if not re.search("doesn't support requested|not supported by this hypervisor|needs KVM", str(error)):

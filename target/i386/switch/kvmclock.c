@@ -217,11 +217,6 @@ bool x86_switch_kvmclock_rdmsr(CPUX86State *env, uint32_t msr, uint64_t *value)
     }
 }
 
-void x86_switch_kvmclock_follow_tsc(CPUX86State *env)
-{
-    kvmclock_fill(env);
-}
-
 /* INIT clears a vCPU's copy in TCG, of what KVM keeps for the VM. */
 void x86_switch_share_wall_clock(void)
 {

@@ -140,13 +140,6 @@ static inline APICCommonState *x86_switch_lapic(X86CPU *cpu)
 void x86_switch_convert_to_tcg(X86CPU *cpu, X86SwitchCPU *sc);
 void x86_switch_convert_to_kvm(X86CPU *cpu, X86SwitchCPU *sc);
 
-/*
- * kvm/tsc.c: in TCG, by the vCPU's thread: WRMSR to the TSC, and to
- * IA32_TSC_ADJUST; in ticks.  Returns by how much the TSC has moved.
- */
-int64_t x86_switch_write_tsc(CPUX86State *env, uint64_t value);
-void x86_switch_move_tsc(CPUX86State *env, int64_t by);
-
 /* kvmclock.c */
 void x86_switch_init_kvmclock(void);
 /* In TCG: give every vCPU the VM's wall-clock MSR. */
@@ -158,7 +151,5 @@ void x86_switch_kvmclock_to_tcg(void);
 /* Called by the vCPU's thread, in TCG.  False: not an MSR of kvm-clock's. */
 bool x86_switch_kvmclock_wrmsr(CPUX86State *env, uint32_t msr, uint64_t value);
 bool x86_switch_kvmclock_rdmsr(CPUX86State *env, uint32_t msr, uint64_t *value);
-/* Likewise: the guest has moved its TSC, by which its page counts. */
-void x86_switch_kvmclock_follow_tsc(CPUX86State *env);
 
 #endif

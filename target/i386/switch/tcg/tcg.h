@@ -28,18 +28,6 @@ bool x86_tcg_check_plain_features(X86CPU *cpu, Error **errp);
  */
 void x86_tcg_plain_cpu_defaults(X86CPU *cpu, const X86CPU *model);
 
-/*
- * The features of a word that TCG was taught here, by a feature- patch or by
- * msrs.c: plain QEMU's TCG lacks them.  Any thread
- */
-uint64_t x86_tcg_taught_features(FeatureWord w);
-
-/*
- * msrs.c: may the guest write @value to this MSR?  True of one that is not in
- * its table.  vCPU thread, in TCG
- */
-bool x86_tcg_has_msr_value(CPUX86State *env, uint32_t index, uint64_t value);
-
 /* features.c: called by the vCPU's thread once */
 void x86_tcg_init_cpuid(CPUState *cs, X86SwitchCPU *sc);
 /* At realize: refuse features asked for by name that KVM or TCG lacks. */
