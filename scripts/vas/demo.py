@@ -38,7 +38,7 @@ def run(host, smp, pairs, say):
     in_rig = host.name == "rig"
     with Machine(arguments(host, smp), binary="i386", host=host, name="demo",
                  deadline=900) as machine:
-        guest = Guest(machine, pace=4 if in_rig else 1)
+        guest = Guest(machine)
         guest.skip_menu()
         say("GRUB's menu is there; booting Debian i386 under KVM" +
             (" (about 40 seconds in the rig)" if in_rig else ""))

@@ -222,7 +222,7 @@ class Scene:
         source = self.machine
         self.machine, pause = self.hand_over(source, lambda more: self.start(accel, more, hold=False))
         source.close()
-        guest = Guest(self.machine, pace=guest.pace)
+        guest = Guest(self.machine)
         guest.wait_round(120)
         self.say(f"with -accel {accel.split(',')[0]} after a pause of {pause * 1000:.1f} ms; the load runs on")
         return guest, pause
@@ -235,7 +235,7 @@ def run(host, options, ram, say):
     pauses = {"plain to switch": [], "switch to plain": []}
     scene.machine = scene.start(PLAIN)
     try:
-        guest = Guest(scene.machine, pace=4 if scene.slow else 1)
+        guest = Guest(scene.machine)
         guest.skip_menu()
         say("booting Debian i386 under plain KVM, without -accel switch")
         guest.wait_phase("login", 120)

@@ -115,7 +115,7 @@ def subject(args, name, say, breakpoints=True, probe=kvmprobe.probe, login=True)
                 if not login:
                     yield Subject(machine, FileSymbols())
                     return
-                guest = Guest(machine, pace=4 if in_rig else 1)
+                guest = Guest(machine)
                 guest.skip_menu()
                 say("booting Debian i386 under KVM" + (" (about 40 seconds in the rig)" if in_rig else ""))
                 guest.wait_phase("login", 120)

@@ -15,7 +15,7 @@ import time
 
 from vas import image, kvmprobe
 from vas.check import LONG_TIMES
-from vas.debian import Guest
+from vas.debian import Guest, pace_of
 from vas.host import LocalHost
 from vas.machine import Console, Machine, MachineError, QMPError, QMPLost
 from vas.rig import RigHost, boot_rig
@@ -84,11 +84,6 @@ def mistaken_tsc(ppm, deadline):
     if not refined:
         raise Failure("the rig's kernel has not measured its TSC")
     return f"tsc_early_khz={1000 * float(refined.group(1)) * (1 + ppm / 1e6):.0f}"
-
-
-def pace(host):
-    """How much longer than on hardware things may take."""
-    return 4 if host.name == "rig" else 1
 
 
 class BiosConsole:
@@ -249,4 +244,4 @@ def check_verdict(verdict, checks, failures):
 
 __all__ = ["BiosConsole", "Failure", "Guest", "LAST_SECONDS", "Machine", "RoundTrips", "Skip",
            "Switcher", "a_host", "arguments", "check_log", "check_resets", "check_verdict",
-           "image", "machine_arguments", "pace", "run_test", "say", "seconds"]
+           "image", "machine_arguments", "pace_of", "run_test", "say", "seconds"]

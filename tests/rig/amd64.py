@@ -15,7 +15,7 @@ from pathlib import Path
 
 from lib.rigtest import (Failure, Guest, LAST_SECONDS, Machine, RoundTrips, Switcher, a_host, arguments,
                          check_log, check_resets, check_verdict, run_test, image, machine_arguments,
-                         pace, say, seconds)
+                         pace_of, say, seconds)
 from vas import rigtree
 from vas.qmp import QMPError
 
@@ -96,7 +96,7 @@ def test(args):
                    "-append", "console=ttyS0 loglevel=6 mitigations=off panic=-1"]
         with Machine(command, binary="x86_64", host=host, name="amd64",
                      deadline=args.deadline - LAST_SECONDS) as machine:
-            guest = Guest(machine, pace(host))
+            guest = Guest(machine)
             switcher = Switcher(machine, args.accel.startswith("switch"))
             with RoundTrips(machine, args.roundtrip):
                 if args.efi:
@@ -124,7 +124,7 @@ def test(args):
                 check_log(guest)
                 check_resets(machine)
                 guest.send("poweroff -f\n")
-                status = machine.wait(60 * pace(host))
+                status = machine.wait(60 * pace_of(host))
                 assert status == 0, status
             say(f"{len(machine.switches)} switches")
 

@@ -16,7 +16,7 @@ import time
 
 from lib.rigtest import (Failure, Guest, LAST_SECONDS, Machine, Skip, Switcher, a_host, arguments,
                          check_log, check_resets, check_verdict, run_test, image, machine_arguments,
-                         mistaken_tsc, pace, say, seconds)
+                         mistaken_tsc, say, seconds)
 from vas.debian import disk_arguments
 from vas.testing import LONG
 
@@ -85,7 +85,7 @@ def test(args):
         command = [*machine_arguments(args), *disk_arguments(host, args.disk)]
         with Machine(command, binary="i386", host=host, name="clocks",
                      deadline=args.deadline - LAST_SECONDS) as machine:
-            guest = Guest(machine, pace(host))
+            guest = Guest(machine)
             switcher = Switcher(machine, args.accel.startswith("switch"))
             guest.boot(args.key)
             say("logged in")

@@ -10,7 +10,7 @@ import time
 
 from lib.rigtest import (BiosConsole, Failure, Guest, LAST_SECONDS, Machine, RoundTrips, Switcher,
                          a_host, arguments, check_log, check_verdict, run_test, image,
-                         machine_arguments, pace, say, seconds)
+                         machine_arguments, say, seconds)
 from vas.debian import disk_arguments
 
 
@@ -120,7 +120,7 @@ def test(args):
                      deadline=args.deadline - LAST_SECONDS, start=False) as machine:
             bios.connect(machine)
             machine.cont()
-            guest = Guest(machine, pace(host))
+            guest = Guest(machine)
             switcher = Switcher(machine, accel.startswith("switch"))
             with RoundTrips(machine, args.roundtrip):
                 if "initial=tcg" in accel:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from lib.rigtest import (Failure, Guest, LAST_SECONDS, Machine, Switcher, a_host, arguments,
                          check_log, check_resets, check_verdict, run_test, image, machine_arguments,
-                         pace, say, seconds)
+                         say, seconds)
 from vas.testing import wait_until
 
 DISK_BYTES = 1 << 20            # what vas-load --block writes to
@@ -125,7 +125,7 @@ def test(args):
         command = [*machine_arguments(args), *device_arguments(host, disk, scratch)]
         with Machine(command, binary="i386", host=host, name="devices",
                      deadline=args.deadline - LAST_SECONDS) as machine:
-            guest = Guest(machine, pace(host))
+            guest = Guest(machine)
             switcher = Switcher(machine, args.accel.startswith("switch"))
             guest.boot()
             say("logged in")

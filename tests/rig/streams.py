@@ -4,7 +4,7 @@
 import argparse
 
 from lib import streams
-from lib.rigtest import Guest, LAST_SECONDS, Machine, a_host, check_resets, image, pace, say, seconds
+from lib.rigtest import Guest, LAST_SECONDS, Machine, a_host, check_resets, image, say, seconds
 from vas import paths
 from vas.debian import verdict_lines
 from vas.testing import LONG, expect_equal, run_test
@@ -40,7 +40,7 @@ class Debian:
                            "-drive", f"file={self.disk},format=qcow2,if=virtio", *more],
                           binary="i386", host=self.host, name="debian", deadline=self.deadline - LAST_SECONDS,
                           **keywords)
-        return Guest(machine, pace(self.host))
+        return Guest(machine)
 
     def go(self, kind, saved, loaded):
         """By a stream of that @kind from the QEMU that it is @saved in to a new one, where it is @loaded."""
