@@ -10,7 +10,6 @@ import json
 import random
 import statistics
 import sys
-import threading
 import time
 
 from vas import check, debs, image, kvmprobe, paths, soakdebian, soakreport
@@ -75,40 +74,29 @@ def soak(payload, count, initial="kvm", laps=3, arguments=(), binary="x86_64", s
         raise Failure(complaint)
 
 
-class ControlArm(threading.Thread):
-    """
-    The same guest under TCG alone beside, until finish(): @run gets an Event to wait for and returns
-    a verdict.  What both arms show is QEMU's.
-    """
-
-    def __init__(self, run):
-        super().__init__(daemon=True)
-        self._run = run
-        self._end = threading.Event()
-        self._result = {"verdict": "fail", "complaints": ["it did not come up"]}
-
-    def run(self):
-        try:
-            self._result = self._run(self._end)
-        except FAILURES as error:
-            self._result["complaints"] = [str(error)]
-
-    def finish(self):
-        self._end.set()
-        self.join(600)
-        return self._result
-
-
-def payload_under_tcg(payload, smp, deadline):
-    """A payload for the ControlArm."""
-    def run(end):
-        with Payload(payload, "tcg", arguments=["-smp", str(smp)], name="soak-control",
-                     deadline=deadline) as guest:
+def payload_under_tcg(payload, smp, seconds):
+    """The same payload under TCG alone for so many @seconds; returns a verdict."""
+    with Payload(payload, "tcg", arguments=["-smp", str(smp)], name="soak-control",
+                 deadline=seconds + 600) as guest:
+        end = time.monotonic() + seconds
+        guest.expect_laps(3, 300)
+        while time.monotonic() < end:
             guest.expect_laps(3, 300)
-            while not end.wait(1):
-                guest.expect_laps(3, 300)
-        return {"verdict": "pass", "complaints": []}
-    return run
+    return {"verdict": "pass", "complaints": []}
+
+
+def under_tcg(arguments, checks, seconds):
+    """What the same guest finds wrong under TCG alone is QEMU's, and no fault of a switch."""
+    print("now the same guest under TCG alone", flush=True)
+    try:
+        if arguments.payload == "debian":
+            result = soakdebian.under_tcg(arguments.smp, checks, seconds)
+        else:
+            result = payload_under_tcg(arguments.payload, arguments.smp, seconds)
+    except FAILURES as error:
+        result = {"verdict": "fail", "complaints": [str(error)]}
+    print("it says:", "; ".join([result["verdict"], *result["complaints"]]))
+    return result
 
 
 def soak_payload(arguments, record):
@@ -139,27 +127,20 @@ def soak_debian(arguments, record):
 
 
 def run(arguments, record):
-    """Both arms; returns the verdict, also of a guest that was lost."""
-    debian = arguments.payload == "debian"
-    control = None
-    if arguments.smp > 1:
-        # Longer than the other arm may take.
-        deadline = arguments.switches * 3 + 2400
-        control = ControlArm(soakdebian.under_tcg(arguments.smp, deadline) if debian else
-                             payload_under_tcg(arguments.payload, arguments.smp, deadline))
-        control.start()
+    """Returns the verdict, also of a guest that was lost; with more than one vCPU also TCG's."""
+    started = time.monotonic()
+    interrupted = False
     try:
-        result = (soak_debian if debian else soak_payload)(arguments, record)
+        result = (soak_debian if arguments.payload == "debian" else soak_payload)(arguments, record)
     except FAILURES as error:
         result = {"verdict": "fail", "complaints": [str(error)]}
     except KeyboardInterrupt:
+        interrupted = True
         result = {"verdict": "fail", "complaints": ["interrupted"]}
     if result["complaints"]:
         result["verdict"] = "fail"
-    if control:
-        result["control"] = control.finish()
-        print("the same guest under TCG alone says:",
-              "; ".join([result["control"]["verdict"], *result["control"]["complaints"]]))
+    if arguments.smp > 1 and not interrupted:
+        result["control"] = under_tcg(arguments, result.get("checks", 0), time.monotonic() - started)
     return result
 
 
@@ -182,8 +163,7 @@ def main(argv):
     parser = argparse.ArgumentParser(
         prog="./vas soak", description="Switch a guest that checks itself, thousands of times: a "
         "bare-metal payload, or Debian i386 under its load (in the rig, where this machine's KVM "
-        "can't run it).  With more than one vCPU the same guest runs beside it under TCG alone, "
-        "too.")
+        "can't run it).  With more than one vCPU the same guest runs under TCG alone afterwards.")
     parser.add_argument("--payload", choices=["soak64", "soak16", "idle16", "smp64", "debian"],
                         help="see docs/testing.rst (soak64; smp64 with --smp 2, debian with more)")
     parser.add_argument("--switches", type=paths.positive, default=10000, metavar="N")

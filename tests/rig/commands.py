@@ -64,7 +64,7 @@ def handover(folder, timeout):
 
 
 def soak(folder, timeout):
-    """./vas soak of a Debian with two vCPUs, and beside it the same guest under TCG alone."""
+    """./vas soak of a Debian with two vCPUs, and then of the same guest under TCG alone."""
     run_command("soak", "--payload", "debian", "--smp", "2", "--seed", "7", "--switches",
                 "1000" if LONG else "20", "--json", "soak.json", folder=folder, timeout=timeout)
     with open(os.path.join(folder, "soak.json"), encoding="utf-8") as file:
