@@ -33,6 +33,7 @@ class AmdRig(Rig):
     # halt_poll_ns: a host CPU that polls takes time from those that work.
     modules = ("kvm halt_poll_ns=0", "kvm-amd", "virtio_pci", "virtio_blk", "virtio_net")
     disk_prefix = "vd"
+    laps_divisor = 2
 
     def __init__(self, *arguments, **keywords):
         self._qmp = None
