@@ -117,9 +117,9 @@ def check_patches(complaints):
         for field in HEADER:
             if not re.search(rf"(?m)^{field}: *\S", header):
                 complaints.append(f"patches/{name}: no field {field} in its header")
-        if not re.match(r"(?:\w+/)*(fix|switch)-", name):
-            complaints.append(f"patches/{name}: is neither called fix-... nor switch-...")
-        if os.path.basename(name).startswith("fix-"):
+        if not re.match(r"(?:\w+/)*(fix|feature|switch)-", name):
+            complaints.append(f"patches/{name}: is not called fix-..., feature-... or switch-...")
+        if not os.path.basename(name).startswith("switch-"):
             check_test(name, header, registered, complaints)
         for hunk, context in hunks_context(text[len(header):].splitlines()):
             # Two changes of one hunk may have one line after the first and one before the second.

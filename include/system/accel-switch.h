@@ -391,6 +391,46 @@ static inline uint32_t x86_switch_lapic_svr_mask(CPUState *cpu, uint32_t qemus)
 }
 
 /**
+ * x86_switch_lapic_deadline, x86_switch_lapic_timer_fires,
+ * x86_switch_lapic_lvt_timer, x86_switch_lapic_has_count: the LAPIC's timer in
+ * TSC-deadline mode (SDM vol. 3A, "TSC-Deadline Mode")
+ * @expiry: when it fires, by QEMU_CLOCK_VIRTUAL; -1: it does not
+ * @value: what the guest writes to the LVT; returns what the register holds
+ *
+ * x86_switch_lapic_deadline() returns false in the other modes.
+ * x86_switch_lapic_timer_fires(): it has come to its end; false if it was for
+ * nothing, as the TSC is not there yet.  BQL held; in TCG, or on the way to it.
+ */
+struct APICCommonState;
+bool x86_tcg_lapic_deadline(struct APICCommonState *s, int64_t *expiry);
+bool x86_tcg_lapic_timer_fires(struct APICCommonState *s);
+uint32_t x86_tcg_lapic_lvt_timer(struct APICCommonState *s, uint32_t value);
+bool x86_tcg_lapic_has_count(struct APICCommonState *s);
+
+static inline bool x86_switch_lapic_deadline(struct APICCommonState *s,
+                                             int64_t *expiry)
+{
+    return accel_switch_configured() && x86_tcg_lapic_deadline(s, expiry);
+}
+
+static inline bool x86_switch_lapic_timer_fires(struct APICCommonState *s)
+{
+    return !accel_switch_configured() || x86_tcg_lapic_timer_fires(s);
+}
+
+static inline uint32_t x86_switch_lapic_lvt_timer(struct APICCommonState *s,
+                                                  uint32_t value)
+{
+    return accel_switch_configured() ? x86_tcg_lapic_lvt_timer(s, value)
+                                     : value;
+}
+
+static inline bool x86_switch_lapic_has_count(struct APICCommonState *s)
+{
+    return !accel_switch_configured() || x86_tcg_lapic_has_count(s);
+}
+
+/**
  * x86_switch_smm_attributes, x86_switch_smm_flags: a segment's attributes in
  * the 32-bit SMM state save area, made of SegmentCache.flags, and back
  *
@@ -425,24 +465,28 @@ static inline bool x86_switch_has_feature_control(CPUState *cpu)
 /**
  * x86_switch_wrmsr, x86_switch_rdmsr: MSRs that TCG itself does not know
  *
- * Keep kvm-clock's MSRs, and fill its page as KVM would; move the TSC; keep
- * IA32_FEATURE_CONTROL where KVM does.
- * Unknown MSRs read 0 and ignore writes, as TCG has it.  vCPU thread.
+ * Keep what controls speculation, and kvm-clock's MSRs, whose page is filled as
+ * KVM would; move the TSC; keep IA32_FEATURE_CONTROL where KVM does.
+ * Unknown MSRs read 0 and ignore writes, as TCG has it.  x86_switch_rdmsr()
+ * returns false if a #GP is due; x86_switch_accepts_msr() has seen to that of a
+ * write.  vCPU thread.
  */
-void x86_kvm_wrmsr_in_tcg(CPUX86State *env, uint32_t msr, uint64_t value);
-uint64_t x86_kvm_rdmsr_in_tcg(CPUX86State *env, uint32_t msr);
+void x86_tcg_wrmsr(CPUX86State *env, uint32_t msr, uint64_t value);
+bool x86_tcg_rdmsr(CPUX86State *env, uint32_t msr, uint64_t *value);
 
 static inline void x86_switch_wrmsr(CPUX86State *env, uint32_t msr,
                                     uint64_t value)
 {
     if (accel_switch_configured()) {
-        x86_kvm_wrmsr_in_tcg(env, msr, value);
+        x86_tcg_wrmsr(env, msr, value);
     }
 }
 
-static inline uint64_t x86_switch_rdmsr(CPUX86State *env, uint32_t msr)
+static inline bool x86_switch_rdmsr(CPUX86State *env, uint32_t msr,
+                                    uint64_t *value)
 {
-    return accel_switch_configured() ? x86_kvm_rdmsr_in_tcg(env, msr) : 0;
+    *value = 0;
+    return !accel_switch_configured() || x86_tcg_rdmsr(env, msr, value);
 }
 
 /**

@@ -12,7 +12,6 @@
 #include "control64.h"
 
 #define VECTOR_NM       7
-#define VECTOR_GP       13
 
 #define FAULT_KEY       0x20
 
@@ -47,8 +46,6 @@
 #define NUMBER          0xf00d0000
 #define RETURNS         0xc0de0000
 
-#define STRING(macro)   STRING_(macro)
-#define STRING_(text)   #text
 #define NOT_CANONICAL   "0x1234567812345670"
 
 #define FLAGS           0x3002          /* IOPL 3: CPL3 may ask for a switch */
@@ -74,21 +71,6 @@ static void flush_all(void)
 {
     write_cr3(page_table_4);
 }
-
-/* One instruction that may fault; the fault's vector, or 0. */
-#define MAY_FAULT(instruction) ({                                       \
-    uint64_t before_ = fault.count;                                     \
-    asm volatile("leaq 1f(%%rip), %%rax\n\t"                            \
-                 "movq %%rax, %0\n\t"                                   \
-                 "movq %%rsp, %1\n\t"                                   \
-                 "movl $0xd0, %%edx\n\t"                                \
-                 instruction "\n"                                       \
-                 "1:"                                                   \
-                 : "=m" (fault.rip), "=m" (fault.rsp)                   \
-                 : : "rax", "rcx", "rdx", "r11", "memory");             \
-    fault.rip = 0;                                                      \
-    fault.count == before_ ? 0 : fault.vector;                          \
-})
 
 /* The vector of the fault at CPL3's @function, or that of UD2 at its end. */
 static uint64_t user(void (*function)(void), uint64_t rax, uint64_t rbx)

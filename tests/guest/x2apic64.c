@@ -8,7 +8,6 @@
 #include "lib/hpet.h"
 #include "lib/seen.h"
 
-#define VECTOR_GP       13
 
 #define MSR_APIC_BASE   0x1b
 #define APIC_EXTD       0x400

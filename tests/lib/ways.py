@@ -34,6 +34,8 @@ LEAST_AT_RANDOM = 10
 TRIES = 6
 # The port at which payloads ask for switches, as fast as they can.
 PORT = ["-device", "isa-accel-switch,max-switches-per-second=0"]
+# TCG has these features under -accel switch alone.
+OF_THE_SWITCH = re.compile(r"\+(tsc-adjust|tsc-deadline|kvm-steal-time)\b")
 
 
 class Way:
@@ -89,8 +91,11 @@ def finish(way, guest, switched=True):
 
 
 def alone(way, accel, host=None, laps=None):
-    """Without any switch; returns the digest.  isa-accel-switch does nothing then."""
-    with way.payload(accel, laps or way.laps, host, PORT) as guest:
+    """Without any switch; returns the digest.  isa-accel-switch does nothing then, or is not there."""
+    port = PORT
+    if accel == "tcg" and OF_THE_SWITCH.search(" ".join(way.arguments)):
+        accel, port = "switch,initial=tcg", []
+    with way.payload(accel, laps or way.laps, host, port) as guest:
         return finish(way, guest, switched=False)
 
 
@@ -137,18 +142,6 @@ def own_points(way, initial, host=None):
         return digest, count
 
 
-def expect_noticed(way, omit, host=None, laps=2):
-    """
-    A negative control: without the fix-up @omit the payload finds something wrong, in so many @laps, when
-    it is switched where it asks for it.
-    """
-    with way.payload(f"switch,read-back=off,x-omit={omit}", laps, host, PORT) as guest:
-        said = guest.machine.debugcon.expect(r"ERROR.*\n|DIGEST \w+\n", 60).group(0).strip()
-    if not said.startswith("ERROR"):
-        raise Failure(f"{omit} was left out, and {way.name} has noticed nothing")
-    print(f"without {omit} {way.name} says: {said}")
-
-
 def round_trip(machine):
     """Returns whether it was made, for which it does not wait as a switch does."""
     try:
@@ -187,6 +180,20 @@ def switch_at_random(guest, generator):
             break
         time.sleep(generator.random() * 0.02)
     return len(machine.switches), trips
+
+
+def expect_noticed(way, omit, host=None, laps=2, at_random=False):
+    """
+    A negative control: without the fix-up @omit the payload finds something wrong, in so many @laps, when
+    it is switched where it asks for it, or @at_random points.
+    """
+    with way.payload(f"switch,read-back=off,x-omit={omit}", laps, host, [] if at_random else PORT) as guest:
+        if at_random:
+            switch_at_random(guest, random.Random(SEED))
+        said = guest.machine.debugcon.expect(r"ERROR.*\n|DIGEST \w+\n", 60).group(0).strip()
+    if not said.startswith("ERROR"):
+        raise Failure(f"{omit} was left out, and {way.name} has noticed nothing")
+    print(f"without {omit} {way.name} says: {said}")
 
 
 def random_points(way, host=None):
@@ -234,8 +241,8 @@ def in_tcg_alone(way, host=None):
     of each moment into KVM, which executes none of it, and take it out again.
     """
     for laps in (way.laps * 4 ** number for number in range(TRIES + 2)):
-        expected = alone(way, "tcg", host, laps)
         try:
+            expected = alone(way, "tcg", host, laps)
             guest = way.payload("switch,initial=tcg", laps, host)
         except MachineError as error:
             if not re.search("doesn't support requested|not supported by this hypervisor|needs KVM", str(error)):

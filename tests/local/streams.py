@@ -140,7 +140,7 @@ def plain_refusals():
     need_kvm()
     for model, form, why in (("max", "plain-tcg", "needs a named CPU model"),
                              ("qemu64,kvm=on", "plain-tcg", "does not work with KVM's own CPU features"),
-                             ("qemu64", "plain-kvm", "-kvm-asyncpf,-kvm-steal-time,-kvm-pv-eoi"),
+                             ("qemu64", "plain-kvm", "-kvm-asyncpf"),
                              ("qemu64", "plain-tcg", "-svm"),
                              ("max", "plain-kvm", "pmu=off")):
         try:

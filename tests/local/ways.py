@@ -13,6 +13,8 @@ def local(way):
         kvm = kvm_runs(way)
     except Skip:
         kvm = False
+    if kvm and way.known_errors and any("+tsc-adjust" in option for option in way.arguments):
+        raise Skip("this machine's KVM does not let a guest move its TSC, and a switch finds that out")
     four_ways(way, kvm=kvm)
 
 

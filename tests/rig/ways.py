@@ -24,7 +24,7 @@ def ways(args):
             if way.name not in (args.only or all_ways()) or way.name in args.but:
                 continue
             if args.omit:
-                expect_noticed(way, args.omit, host)
+                expect_noticed(way, args.omit, host, way.laps if args.at_random else 2, args.at_random)
             else:
                 four_ways(way, host)
 
@@ -33,5 +33,6 @@ parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--only", type=names, help="comma-separated names of payloads")
 parser.add_argument("--but", type=names, default=[], help="the same; not these")
 parser.add_argument("--omit", metavar="FIX-UP", help="a negative control: the payloads must notice that it is left out")
+parser.add_argument("--at-random", action="store_true", help="the control switches at random points, for all laps")
 parser.add_argument("--deadline", type=seconds, default=600)
 run_test(ways, parser.parse_args())

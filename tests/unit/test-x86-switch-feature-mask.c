@@ -7,6 +7,9 @@
 #include "cpu.h"
 #include "host-cpu.h"
 #include "system/accel-switch.h"
+#include "target/i386/switch/x86-switch.h"
+
+SwitchState *switch_state = &(SwitchState) {};
 
 /* Where the host has PKRU in its XSAVE area, 0: nowhere. */
 static uint32_t host_pkru_offset;
@@ -19,6 +22,13 @@ void host_cpuid(uint32_t function, uint32_t count,
     *eax = host_pkru_offset ? 8 : 0;
     *ebx = host_pkru_offset;
     *ecx = *edx = 0;
+}
+
+static const char *host_vendor = CPUID_VENDOR_INTEL;
+
+void host_cpu_vendor_fms(char *vendor, int *family, int *model, int *stepping)
+{
+    strcpy(vendor, host_vendor);
 }
 
 /*
@@ -73,10 +83,37 @@ static void test_left_out(void)
     }
 }
 
+static void test_arch_capabilities(void)
+{
+    g_assert_cmphex(x86_tcg_feature_mask(FEAT_7_0_EDX, 0) &
+                    CPUID_7_0_EDX_ARCH_CAPABILITIES, !=, 0);
+    host_vendor = CPUID_VENDOR_AMD;
+    g_assert_cmphex(x86_tcg_feature_mask(FEAT_7_0_EDX, UINT64_MAX) &
+                    CPUID_7_0_EDX_ARCH_CAPABILITIES, ==, 0);
+    host_vendor = CPUID_VENDOR_INTEL;
+}
+
+/* A guest that plain QEMU's TCG is to run may have what that has. */
+static void test_plain(void)
+{
+    uint64_t taught = CPUID_7_0_EDX_SPEC_CTRL | CPUID_7_0_EDX_STIBP;
+    uint64_t own = CPUID_7_0_EDX_FSRM;
+
+    g_assert_cmphex(x86_tcg_feature_mask(FEAT_7_0_EDX, own) & (taught | own),
+                    ==, taught | own);
+    switch_state->streams = ACCEL_STREAMS_PLAIN_TCG;
+    g_assert_cmphex(x86_tcg_feature_mask(FEAT_7_0_EDX, own), ==, own);
+    g_assert_cmphex(x86_tcg_feature_mask(FEAT_1_ECX, CPUID_EXT_PCID), ==, 0);
+    switch_state->streams = ACCEL_STREAMS_SWITCH;
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/x86-switch-feature-mask/pkru-offset", test_pkru_offset);
     g_test_add_func("/x86-switch-feature-mask/left-out", test_left_out);
+    g_test_add_func("/x86-switch-feature-mask/arch-capabilities",
+                    test_arch_capabilities);
+    g_test_add_func("/x86-switch-feature-mask/plain", test_plain);
     return g_test_run();
 }

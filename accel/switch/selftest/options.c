@@ -25,6 +25,7 @@ static const char *const switch_fixup_names[SWITCH_FIXUP__MAX] = {
     [SWITCH_FIXUP_COALESCED_MMIO]   = "coalesced-mmio",
     [SWITCH_FIXUP_INTERRUPT_READY]  = "interrupt-ready",
     [SWITCH_FIXUP_KVM_CLOCK]        = "kvm-clock",
+    [SWITCH_FIXUP_STEAL_TIME]       = "steal-time",
     [SWITCH_FIXUP_CPUID]            = "cpuid",
     [SWITCH_FIXUP_GUEST_BREAKPOINTS] = "guest-breakpoints",
     [SWITCH_FIXUP_FIRST_INSTRUCTION] = "first-instruction",

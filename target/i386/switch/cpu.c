@@ -57,6 +57,8 @@ bool switch_arch_init(MachineState *ms, Error **errp)
     x86_kvm_init_shadow();
     x86_kvm_init_rules();
     x86_switch_init_kvmclock();
+    x86_switch_init_paravirtual();
+    x86_tcg_init_lapic_deadline();
     x86_kvm_init_reset_msrs();
     return true;
 }

@@ -137,17 +137,17 @@ static void kvmclock_fill(CPUX86State *env)
     uint32_t mul;
     int8_t shift;
 
-    if (!(env->system_time_msr & 1) || !x86_kvm_tsc_khz()) {
+    if (!(env->system_time_msr & 1) || !x86_switch_tsc_khz()) {
         return;
     }
     QEMU_LOCK_GUARD(&reference_lock);
-    if (!kvmclock_get_reference(x86_kvm_tsc_khz())) {
+    if (!kvmclock_get_reference(x86_switch_tsc_khz())) {
         return;
     }
     time.tsc_timestamp = x86_kvm_tsc_base_at(sc, &reference.host) +
                          sc->tsc_offset;
     time.system_time = reference.clock_ns;
-    kvmclock_time_scale(x86_kvm_tsc_khz(), &mul, &shift);
+    kvmclock_time_scale(x86_switch_tsc_khz(), &mul, &shift);
     time.tsc_to_system_mul = mul;
     time.tsc_shift = shift;
     time.flags = reference.stable ? PVCLOCK_TSC_STABLE_BIT : 0;
@@ -215,6 +215,11 @@ bool x86_switch_kvmclock_rdmsr(CPUX86State *env, uint32_t msr, uint64_t *value)
     default:
         return false;
     }
+}
+
+void x86_switch_kvmclock_follow_tsc(CPUX86State *env)
+{
+    kvmclock_fill(env);
 }
 
 /* INIT clears a vCPU's copy in TCG, of what KVM keeps for the VM. */

@@ -7,6 +7,7 @@
 #include "lib/long.h"
 
 #define VECTOR_DF       8
+#define VECTOR_GP       13
 #define VECTOR_PF       14
 
 /* Bits of a page fault's error code. */
@@ -14,6 +15,10 @@
 #define FAULT_W         0x02
 #define FAULT_RESERVED  0x08
 #define FAULT_FETCH     0x10
+
+/* A macro's value, for assembly. */
+#define STRING(macro)   STRING_(macro)
+#define STRING_(text)   #text
 
 typedef struct Fault {
     uint64_t rip, rsp;                  /* where it goes on; 0: no fault now */
@@ -37,6 +42,24 @@ static inline bool fault_taken(Frame *frame)
     frame->rsp = fault.rsp;
     return true;
 }
+
+/*
+ * Instructions of which one may fault; the fault's vector, or 0.  They may use
+ * RAX, RCX, RDX and R11; EDX is 0xd0.  Operands begin with %2.
+ */
+#define MAY_FAULT(instruction, ...) ({                                  \
+    uint64_t before_ = fault.count;                                     \
+    asm volatile("leaq 1f(%%rip), %%rax\n\t"                            \
+                 "movq %%rax, %0\n\t"                                   \
+                 "movq %%rsp, %1\n\t"                                   \
+                 "movl $0xd0, %%edx\n\t"                                \
+                 instruction "\n"                                       \
+                 "1:"                                                   \
+                 : "=m" (fault.rip), "=m" (fault.rsp)                   \
+                 : __VA_ARGS__ : "rax", "rcx", "rdx", "r11", "memory"); \
+    fault.rip = 0;                                                      \
+    fault.count == before_ ? 0 : fault.vector;                          \
+})
 
 /* 0 after a fault. */
 static inline uint32_t may_load(uint64_t address)

@@ -201,4 +201,5 @@ void switch_arch_commit_tcg(void)
         /* Arms the LAPIC's timer. */
         APIC_COMMON_GET_CLASS(apic)->post_load(apic);
     }
+    x86_switch_paravirtual_to_tcg();
 }

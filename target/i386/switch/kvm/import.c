@@ -112,6 +112,7 @@ void x86_kvm_settle_tcg(void)
         fold_init_sipi(X86_CPU(cs));
     }
     x86_switch_share_wall_clock();
+    x86_switch_paravirtual_to_kvm();
 }
 
 void switch_arch_convert_to_kvm(void)
@@ -398,7 +399,7 @@ SwitchResult switch_arch_import_kvm(Error **errp)
         error_setg_errno(errp, -ret, "KVM_SET_USER_MEMORY_REGION");
         return SWITCH_REFUSED;
     }
-    host_tsc = x86_host_tsc(x86_kvm_tsc_khz());
+    host_tsc = x86_host_tsc(x86_switch_tsc_khz());
     return switch_each_vcpu(import_vcpu, errp);
 }
 

@@ -185,8 +185,6 @@ void x86_kvm_use_loaded_tsc(void);
 bool x86_kvm_check_tsc_khz(const CPUX86State *env, Error **errp);
 /* Refuse a vCPU whose TSC KVM scales. */
 bool x86_kvm_check_tsc(CPUState *cs, Error **errp);
-/* The rate of the host's TSC, in kHz; constant. */
-uint32_t x86_kvm_tsc_khz(void);
 /* Called by the vCPU's thread once, before the guest runs */
 bool x86_kvm_init_tsc(CPUState *cs, X86SwitchCPU *sc, Error **errp);
 

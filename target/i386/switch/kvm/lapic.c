@@ -3,8 +3,8 @@
  *
  * hw/i386/kvm/apic.c moves the registers, but leaves out the timer's current
  * count, without which a one-shot that has fired would fire again (hazard E2).
- * This file moves the timer.  TSC deadline mode, which TCG does not have, is
- * not in the guest's CPUID (hazard E3).
+ * This file moves the timer.  In TSC-deadline mode, which has no count, its
+ * deadline is an MSR, put after the LAPIC (hazard E3).
  *
  * KVM and QEMU both clock the LAPIC at 1 GHz: a count is ns, divided by the
  * divide configuration register (SDM vol. 3A, "APIC Timer").
@@ -206,6 +206,22 @@ void x86_kvm_export_lapic(X86CPU *cpu, X86SwitchCPU *sc)
 }
 
 /*
+ * KVM clears the deadline when its tick goes into IRR.  Where it does so by
+ * itself (kvm.pi_inject_timer) that may be after the MSR was read.
+ */
+static void drop_served_deadline(X86CPU *cpu)
+{
+    APICCommonState *s = x86_switch_lapic(cpu);
+    CPUX86State *env = &cpu->env;
+
+    if (s->lvt[APIC_LVT_TIMER] & APIC_LVT_TIMER_TSCDEADLINE &&
+        apic_get_bit(s->irr, s->lvt[APIC_LVT_TIMER] & 0xff) &&
+        x86_switch_get_tsc(env) >= env->tsc_deadline) {
+        env->tsc_deadline = 0;
+    }
+}
+
+/*
  * Time counts on from when the count was read: the timer may be due by now.
  * One that KVM has not had yet is as it was kept.
  */
@@ -246,6 +262,7 @@ void x86_kvm_lapic_to_tcg(X86CPU *cpu, X86SwitchCPU *sc)
 {
     APICCommonState *s = x86_switch_lapic(cpu);
 
+    drop_served_deadline(cpu);
     x86_kvm_lapic_timer_to_qemu(cpu, sc);
     sc->stopped_timer.kept = false;
     if (s->apicbase & MSR_IA32_APICBASE_ENABLE) {
@@ -314,8 +331,10 @@ int x86_kvm_import_lapic(X86CPU *cpu)
 {
     X86SwitchCPU *sc = x86_switch_cpu(CPU(cpu));
     APICCommonState *s = x86_switch_lapic(cpu);
-    int64_t expiry = timer_pending(s->timer) ? s->next_time : -1;
+    bool by_tsc = s->lvt[APIC_LVT_TIMER] & APIC_LVT_TIMER_TSCDEADLINE;
+    int64_t expiry = timer_pending(s->timer) && !by_tsc ? s->next_time : -1;
     struct kvm_lapic_state page;
+    int ret;
 
     kvm_put_apic_state(s, &page);
     expiry = set_lapic_timer(s, &page, expiry);
@@ -325,7 +344,13 @@ int x86_kvm_import_lapic(X86CPU *cpu)
         *lapic_reg(&page, LAPIC_REG_TMICT) = 0;
         *lapic_reg(&page, LAPIC_REG_TMCCT) = 0;
     }
-    return kvm_vcpu_ioctl(CPU(cpu), KVM_SET_LAPIC, &page);
+    ret = kvm_vcpu_ioctl(CPU(cpu), KVM_SET_LAPIC, &page);
+    if (ret < 0 || !by_tsc) {
+        return ret;
+    }
+    /* KVM takes it only in this mode, and drops it when the mode changes. */
+    return x86_kvm_put_msr(CPU(cpu), MSR_IA32_TSCDEADLINE,
+                           cpu->env.tsc_deadline);
 }
 
 void x86_kvm_fill_lapic_timer(const X86SwitchCPU *sc,

@@ -29,7 +29,7 @@
  */
 static uint32_t tsc_khz;
 
-uint32_t x86_kvm_tsc_khz(void)
+uint32_t x86_switch_tsc_khz(void)
 {
     return tsc_khz;
 }
@@ -506,35 +506,21 @@ uint64_t x86_switch_get_tsc(CPUX86State *env)
     return not_below(tsc, sc->tsc_least);
 }
 
-void x86_kvm_wrmsr_in_tcg(CPUX86State *env, uint32_t msr, uint64_t value)
+int64_t x86_switch_write_tsc(CPUX86State *env, uint64_t value)
 {
-    if (msr == MSR_IA32_TSC) {
-        CPUState *cs = env_cpu(env);
-        X86SwitchCPU *sc = x86_switch_cpu(cs);
+    X86SwitchCPU *sc = x86_switch_cpu(env_cpu(env));
+    int64_t offset = value - x86_kvm_tsc_base(sc);
+    int64_t moved = offset - sc->tsc_offset;
 
-        sc->tsc_offset = value - x86_kvm_tsc_base(sc);
-        sc->tsc_least = value;
-        return;
-    }
-    if (msr == MSR_IA32_FEATURE_CONTROL) {
-        if (x86_switch_cpu(env_cpu(env))->has_feature_control) {
-            env->msr_ia32_feature_control = value;
-        }
-        return;
-    }
-    x86_switch_kvmclock_wrmsr(env, msr, value);
+    sc->tsc_offset = offset;
+    sc->tsc_least = value;
+    return moved;
 }
 
-uint64_t x86_kvm_rdmsr_in_tcg(CPUX86State *env, uint32_t msr)
+void x86_switch_move_tsc(CPUX86State *env, int64_t by)
 {
-    uint64_t value = 0;
+    X86SwitchCPU *sc = x86_switch_cpu(env_cpu(env));
 
-    if (msr == MSR_IA32_TSC) {
-        return x86_switch_get_tsc(env);
-    }
-    if (msr == MSR_IA32_FEATURE_CONTROL) {
-        return env->msr_ia32_feature_control;
-    }
-    x86_switch_kvmclock_rdmsr(env, msr, &value);
-    return value;
+    sc->tsc_offset += by;
+    sc->tsc_least = by < 0 ? 0 : sc->tsc_least;
 }

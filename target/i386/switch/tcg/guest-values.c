@@ -9,6 +9,7 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 #include "qemu/osdep.h"
+#include "switch/tcg/tcg.h"
 #include "switch/x86-switch.h"
 
 #define CR0_KNOWN (CR0_PE_MASK | CR0_MP_MASK | CR0_EM_MASK | CR0_TS_MASK | \
@@ -38,7 +39,7 @@ static bool accepts_cr0(CPUX86State *env, target_ulong *value)
         return false;
     }
     if (old & CR0_PG_MASK && !(new & CR0_PG_MASK) &&
-        (env->hflags & HF_CS64_MASK || env->cr[4] & CR4_PCIDE_MASK)) {
+        env->hflags & HF_CS64_MASK) {
         return false;
     }
     if (!(old & CR0_PG_MASK) && new & CR0_PG_MASK &&
@@ -54,11 +55,8 @@ static bool accepts_cr0(CPUX86State *env, target_ulong *value)
 
 static bool accepts_cr4(CPUX86State *env, target_ulong new)
 {
-    if (new & cr4_reserved_bits(env) ||
-        (new & CR4_PCIDE_MASK && !has(env, FEAT_1_ECX, CPUID_EXT_PCID))) {
-        return false;
-    }
-    return !(env->efer & MSR_EFER_LMA) || new & CR4_PAE_MASK;
+    return !(new & cr4_reserved_bits(env)) &&
+           (!(env->efer & MSR_EFER_LMA) || new & CR4_PAE_MASK);
 }
 
 bool x86_tcg_accepts_cr(CPUX86State *env, int reg, target_ulong *value)
@@ -189,6 +187,6 @@ bool x86_tcg_accepts_msr(CPUX86State *env, uint32_t msr, uint64_t *value)
     case MSR_VM_HSAVE_PA:
         return has(env, FEAT_8000_0001_ECX, CPUID_EXT3_SVM);
     default:
-        return true;
+        return x86_tcg_has_msr_value(env, msr, *value);
     }
 }

@@ -49,7 +49,8 @@ static uint64_t lost_features(X86CPU *cpu, FeatureWord w, bool kvm)
         plain = x86_cpu_get_supported_feature_word(cpu, w);
         x86_tcg_feature_mask_is_off = false;
     } else {
-        plain = feature_word_info[w].tcg_features;
+        plain = feature_word_info[w].tcg_features &
+                ~x86_tcg_taught_features(w);
     }
     if (cpu->max_features) {
         asked |= plain & ~env->user_features[w] &

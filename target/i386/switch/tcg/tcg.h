@@ -28,6 +28,26 @@ bool x86_tcg_check_plain_features(X86CPU *cpu, Error **errp);
  */
 void x86_tcg_plain_cpu_defaults(X86CPU *cpu, const X86CPU *model);
 
+/*
+ * The features of a word that TCG was taught here, by a feature- patch or by
+ * msrs.c: plain QEMU's TCG lacks them.  Any thread
+ */
+uint64_t x86_tcg_taught_features(FeatureWord w);
+
+/*
+ * msrs.c: may the guest write @value to this MSR?  True of one that is not in
+ * its table.  vCPU thread, in TCG
+ */
+bool x86_tcg_has_msr_value(CPUX86State *env, uint32_t index, uint64_t value);
+
+/* lapic-deadline.c */
+void x86_tcg_init_lapic_deadline(void);
+/* WRMSR and RDMSR of IA32_TSC_DEADLINE: vCPU thread, in TCG */
+void x86_tcg_write_deadline(CPUX86State *env, uint64_t value);
+uint64_t x86_tcg_read_deadline(CPUX86State *env);
+/* The guest has moved its TSC: a deadline comes earlier or later.  Likewise */
+void x86_tcg_lapic_follow_tsc(CPUX86State *env);
+
 /* features.c: called by the vCPU's thread once */
 void x86_tcg_init_cpuid(CPUState *cs, X86SwitchCPU *sc);
 /* At realize: refuse features asked for by name that KVM or TCG lacks. */
