@@ -297,10 +297,7 @@ bool switch_window_vcpu_exit(CPUState *cpu, int result)
 /* Does the function return now, and not one that is called deeper? */
 static bool window_returns(CPUState *cpu)
 {
-    uint64_t rip, cr3;
-
-    switch_arch_get_pc(cpu, &rip, &cr3);
-    return cr3 == window.way.cr3 &&
+    return switch_arch_page_table(cpu) == window.way.page_table &&
            switch_arch_stack_pointer(cpu) - window.way.sp - 1 <
            SWITCH_RETURN_POPS;
 }

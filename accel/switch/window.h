@@ -30,7 +30,7 @@ typedef struct SwitchWindow {
 typedef struct SwitchReturn {
     vaddr address;              /* linear, as all of them */
     vaddr sp;                   /* before the return */
-    uint64_t cr3;
+    uint64_t page_table;
 } SwitchReturn;
 
 /* Sets @errp and returns false if no window can be like @spec, or NULL. */

@@ -490,6 +490,31 @@ static inline bool x86_switch_rdmsr(CPUX86State *env, uint32_t msr,
 }
 
 /**
+ * x86_switch_reset_vcpu, x86_switch_init_vcpu: after QEMU's reset of a vCPU,
+ * and after its INIT, which is that reset and some registers of @before: MSRs
+ * as KVM has them then
+ *
+ * BQL held; in TCG.
+ */
+void x86_tcg_reset_msrs(CPUX86State *env);
+void x86_tcg_keep_msrs_over_init(CPUX86State *env, const CPUX86State *before);
+
+static inline void x86_switch_reset_vcpu(CPUX86State *env)
+{
+    if (accel_switch_configured()) {
+        x86_tcg_reset_msrs(env);
+    }
+}
+
+static inline void x86_switch_init_vcpu(CPUX86State *env,
+                                        const CPUX86State *before)
+{
+    if (accel_switch_configured()) {
+        x86_tcg_keep_msrs_over_init(env, before);
+    }
+}
+
+/**
  * x86_switch_accepts_cr, x86_switch_accepts_msr: does a processor take this?
  * @reg: CR0, CR3, CR4 or CR8
  * @value: what the guest writes; changed to what the register would hold

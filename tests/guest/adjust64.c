@@ -53,10 +53,10 @@ void kernel_main(void)
     put_string("adjust64\n");
     setup_idt();
     for (;;) {
-        check_adjust(STEP);
-        check_tsc(STEP);
-        check_tsc(-STEP);
         check_adjust(-STEP);
+        check_tsc(-STEP);
+        check_tsc(STEP);
+        check_adjust(STEP);
         lap_done();
     }
 }

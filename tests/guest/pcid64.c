@@ -236,11 +236,16 @@ static void check_faults(void)
 
 static void check_disabling(void)
 {
-    load_cr3((uintptr_t)page_table_4);
+    map(&spaces[0], 0, 0);
+    load_cr3((uintptr_t)spaces[0].tables[0]);
+    verify("the first space as PCID 0", NUMBER, load());
+    map(&spaces[0], 1, 0);
     ask_switch();
     write_cr4(read_cr4() & ~(uint64_t)CR4_PCIDE);
+    verify("the first space, flushed by CR4", NUMBER + 1, load());
     ask_switch();
     verify("CR4 without PCIDE", 0, read_cr4() & CR4_PCIDE);
+    load_cr3((uintptr_t)page_table_4);
 }
 
 void kernel_main(void)

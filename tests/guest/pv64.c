@@ -89,6 +89,7 @@ static void check_steal_time(void)
 {
     uint64_t steal;
 
+    /* Whatever is in the page, as the lap before has left it. */
     wrmsr(MSR_STEAL_TIME, (uintptr_t)&steal_time | ENABLED);
     ask_switch();
     verify("not preempted", 0, preempted_meanwhile());

@@ -2,7 +2,7 @@
 /*
  * svm64: a hypervisor on AMD-V whose guest shares its memory and its tables,
  * and is given an interrupt with each VMRUN (EVENTINJ), which must come once.
- * First the guest executes an INT3 that is intercepted.
+ * First the guest executes an INT3 and an INVPCID that are intercepted.
  *
  * For TCG, which plays the rig's host.  In the guest, which nothing else leaves
  * but VMMCALL, it prints a '.' for each lap.  A byte that comes on the serial
@@ -22,8 +22,11 @@
 #define EVENTINJ_VALID  0x80000000
 #define EXIT_BP         0x43
 #define EXIT_VMMCALL    0x81
+#define EXIT_INVPCID    0xa2
 #define VECTOR_BP       3
 #define INT3            0xcc
+#define INTERCEPT_INVPCID (1 << 2)
+#define ALL_CONTEXTS    2
 
 /* What the hypervisor and its guest change of one another's, besides RAX */
 #define OTHERS_REGISTERS \
@@ -39,6 +42,7 @@ static uint8_t host_save[4096] __attribute__((aligned(4096)));
 static uint8_t stack[4096] __attribute__((aligned(16)));
 
 static volatile uint32_t injected;
+static volatile uint64_t descriptor[2];
 
 static volatile uint16_t *field16(int offset)
 {
@@ -80,6 +84,8 @@ void trap(Frame *frame)
 static void guest(void)
 {
     asm volatile("int3" : : : OTHERS_REGISTERS);
+    asm volatile("invpcid %0, %1"
+                 : : "m" (descriptor), "r" ((uint64_t)ALL_CONTEXTS));
     for (;;) {
         volatile uint32_t left = SPINS;
 
@@ -100,6 +106,7 @@ static void setup_vmcb(void)
 
     *field32(0x008) = 1 << VECTOR_BP;    /* intercept */
     *field32(0x010) = 3;                 /* VMRUN, VMMCALL, too */
+    *field32(0x014) = INTERCEPT_INVPCID;
     *field32(0x058) = 1;                 /* ASID */
     segment(0x400, KERNEL_DS, ATTRIBUTES_DATA);
     segment(0x410, KERNEL_CS, ATTRIBUTES_CODE);
@@ -146,6 +153,10 @@ void kernel_main(void)
     run_guest(EXIT_BP);
     check_value("what RIP is at", INT3, *(uint8_t *)*field64(0x578));
     *field64(0x578) += 1;
+    run_guest(EXIT_INVPCID);
+    check_value("EXITINFO1", (uintptr_t)descriptor, *field64(0x078));
+    check_value("EXITINFO2", ALL_CONTEXTS, *field64(0x080));
+    *field32(0x014) = 0;
     for (;;) {
         run_guest(EXIT_VMMCALL);
         *field64(0x578) += 3;            /* after VMMCALL */

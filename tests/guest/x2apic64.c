@@ -8,7 +8,6 @@
 #include "lib/hpet.h"
 #include "lib/seen.h"
 
-
 #define MSR_APIC_BASE   0x1b
 #define APIC_EXTD       0x400
 #define APIC_ENABLED    0x800

@@ -35,7 +35,7 @@ TRIES = 6
 # The port at which payloads ask for switches, as fast as they can.
 PORT = ["-device", "isa-accel-switch,max-switches-per-second=0"]
 # TCG has these features under -accel switch alone.
-OF_THE_SWITCH = re.compile(r"\+(tsc-adjust|tsc-deadline|kvm-steal-time)\b")
+OF_THE_SWITCH = re.compile(r"\+(tsc-adjust|tsc-deadline|kvm-steal-time)\b|-cpu max\b")
 
 
 class Way:

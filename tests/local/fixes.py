@@ -94,7 +94,7 @@ def tcg_svm_event():
     What VMRUN injects comes once, also when the vCPU is then asked to stop: the second time, the
     stop was forgotten, too.
     """
-    with Payload("svm64", "tcg", arguments=["-cpu", "EPYC,+svm"], name="fixes-svm") as guest:
+    with Payload("svm64", "tcg", arguments=["-cpu", "EPYC,+svm,+invpcid"], name="fixes-svm") as guest:
         for _ in range(20):
             guest.expect_laps(3)
             guest.machine.stop()

@@ -5,6 +5,8 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 #include "qemu/osdep.h"
+#include "standard-headers/asm-x86/kvm_para.h"
+#include "target/i386/switch/tcg/tcg.h"
 #include "target/i386/switch/x86-switch.h"
 
 /* Addresses that need 57 bits, and more. */
@@ -56,6 +58,11 @@ void x86_switch_kvmclock_follow_tsc(CPUX86State *env)
 
 void x86_switch_clear_preempted(CPUX86State *env)
 {
+}
+
+bool x86_switch_is_ram(hwaddr address)
+{
+    return address < 0x1000000;
 }
 
 void x86_tcg_lapic_follow_tsc(CPUX86State *env)
@@ -122,14 +129,10 @@ static void test_speculation(void)
     } table[] = {
         { MSR_IA32_SPEC_CTRL, FEAT_7_0_EDX, CPUID_7_0_EDX_SPEC_CTRL,
           3, 1 << 2, true, true },
-        { MSR_IA32_SPEC_CTRL, FEAT_7_0_EDX, CPUID_7_0_EDX_STIBP,
-          3, 1 << 2, true, true },
-        { MSR_IA32_SPEC_CTRL, FEAT_7_0_EDX, CPUID_7_0_EDX_SPEC_CTRL_SSBD,
+        { MSR_IA32_SPEC_CTRL, FEAT_8000_0008_EBX, CPUID_8000_0008_EBX_AMD_SSBD,
           1 << 2, 1, true, true },
         { MSR_IA32_SPEC_CTRL, FEAT_8000_0008_EBX, CPUID_8000_0008_EBX_IBRS,
           3, 1 << 7, true, true },
-        { MSR_IA32_SPEC_CTRL, FEAT_7_2_EDX, CPUID_7_2_EDX_BHI_CTRL,
-          1 << 10, 1ull << 32, true, true },
         { MSR_IA32_PRED_CMD, FEAT_7_0_EDX, CPUID_7_0_EDX_SPEC_CTRL,
           1, 2, false, true },
         { MSR_IA32_PRED_CMD, FEAT_8000_0008_EBX, CPUID_8000_0008_EBX_IBPB,
@@ -168,6 +171,51 @@ static void test_speculation(void)
     }
 }
 
+/* KVM has none with these alone, and then all their bits. */
+static void test_spec_ctrl(void)
+{
+    X86CPU cpu = {};
+    uint64_t value = 1 << 10;
+
+    cpu.env.features[FEAT_7_2_EDX] = CPUID_7_2_EDX_BHI_CTRL;
+    cpu.env.features[FEAT_7_0_EDX] = CPUID_7_0_EDX_STIBP |
+                                     CPUID_7_0_EDX_SPEC_CTRL_SSBD;
+    g_assert_false(x86_tcg_accepts_msr(&cpu.env, MSR_IA32_SPEC_CTRL, &value));
+    cpu.env.features[FEAT_7_0_EDX] |= CPUID_7_0_EDX_SPEC_CTRL;
+    value = 1 << 10 | 7;
+    g_assert_true(x86_tcg_accepts_msr(&cpu.env, MSR_IA32_SPEC_CTRL, &value));
+    value |= 1 << 7;
+    g_assert_false(x86_tcg_accepts_msr(&cpu.env, MSR_IA32_SPEC_CTRL, &value));
+    /* A bit that KVM has taken can be written back. */
+    cpu.env.spec_ctrl = 1 << 7;
+    g_assert_true(x86_tcg_accepts_msr(&cpu.env, MSR_IA32_SPEC_CTRL, &value));
+}
+
+static void test_pv_eoi(void)
+{
+    X86CPU cpu = {};
+    uint64_t ram = 0x1000 | KVM_MSR_ENABLED, other = 0x2000000;
+
+    cpu.env.features[FEAT_KVM] = CPUID_KVM_PV_EOI;
+    g_assert_true(x86_tcg_accepts_msr(&cpu.env, MSR_KVM_PV_EOI_EN, &ram));
+    g_assert_true(x86_tcg_accepts_msr(&cpu.env, MSR_KVM_PV_EOI_EN, &other));
+    other |= KVM_MSR_ENABLED;
+    g_assert_false(x86_tcg_accepts_msr(&cpu.env, MSR_KVM_PV_EOI_EN, &other));
+}
+
+/* INIT keeps KVM's own, and clears what speculates; a reset sets the first. */
+static void test_init(void)
+{
+    CPUX86State before = {}, env = {};
+
+    x86_tcg_reset_msrs(&env);
+    g_assert_cmpuint(env.poll_control_msr, ==, 1);
+    env.spec_ctrl = env.virt_ssbd = 4;
+    x86_tcg_keep_msrs_over_init(&env, &before);
+    g_assert_cmpuint(env.poll_control_msr, ==, 0);
+    g_assert_cmpuint(env.spec_ctrl | env.virt_ssbd, ==, 0);
+}
+
 /* Each of the two moves the other (SDM vol. 3B, "IA32_TSC_ADJUST MSR"). */
 static void test_tsc_adjust(void)
 {
@@ -191,6 +239,9 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/x86/switch/guest-values/canonical", test_canonical);
     g_test_add_func("/x86/switch/guest-values/speculation", test_speculation);
+    g_test_add_func("/x86/switch/guest-values/spec-ctrl", test_spec_ctrl);
+    g_test_add_func("/x86/switch/guest-values/pv-eoi", test_pv_eoi);
+    g_test_add_func("/x86/switch/guest-values/init", test_init);
     g_test_add_func("/x86/switch/guest-values/tsc-adjust", test_tsc_adjust);
     return g_test_run();
 }

@@ -50,6 +50,7 @@ typedef enum SwitchFixup {
     SWITCH_FIXUP_INTERRUPT_READY,
     /* To KVM: put kvm-clock's MSRs as the guest set them in TCG (hazard E14) */
     SWITCH_FIXUP_KVM_CLOCK,
+    /* To TCG: clear steal time's "preempted" (hazard D8) */
     SWITCH_FIXUP_STEAL_TIME,
     /* In TCG: answer CPUID from KVM's table, so that it stays (hazard D2) */
     SWITCH_FIXUP_CPUID,

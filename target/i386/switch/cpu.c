@@ -57,7 +57,6 @@ bool switch_arch_init(MachineState *ms, Error **errp)
     x86_kvm_init_shadow();
     x86_kvm_init_rules();
     x86_switch_init_kvmclock();
-    x86_switch_init_paravirtual();
     x86_tcg_init_lapic_deadline();
     x86_kvm_init_reset_msrs();
     return true;
@@ -136,8 +135,6 @@ static void x86_switch_cpu_class_init(CPUClass *cc)
 static PropValue x86_switch_default_props[] = {
     { "vme", "off" },
     { "kvm-asyncpf", "off" },
-    { "kvm-steal-time", "off" },
-    { "kvm-pv-eoi", "off" },
     { "kvm-msi-ext-dest-id", "off" },
     /* KVM's default, but KVM's code drops it for a model asked for in TCG. */
     { "x2apic", "on" },

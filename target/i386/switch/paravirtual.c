@@ -9,14 +9,14 @@
 #include "qemu/osdep.h"
 #include "exec/address-spaces.h"
 #include "standard-headers/asm-x86/kvm_para.h"
-#include "system/reset.h"
 #include "switch/x86-switch.h"
 
 /*
- * KVM marks a vCPU as preempted whenever it stops, until it enters the guest
- * again.  In TCG the mark would stay: other vCPUs would not wait for this one's
- * locks, and ask it for a flush of its TLB that never comes.  A flush that was
- * asked for before is done by the switch (kernel: record_steal_time(),
+ * KVM sets "preempted" when a vCPU is scheduled out, and before Linux 5.19
+ * whenever it stops, and clears it when that enters the guest again.  In TCG
+ * it would stay set: other vCPUs would not wait for this one's locks, and ask
+ * it for a flush of its TLB that never comes.  A flush that was asked for
+ * before is done by the switch (kernel: record_steal_time(),
  * kvm_steal_time_set_preempted()).
  */
 void x86_switch_clear_preempted(CPUX86State *env)
@@ -40,30 +40,17 @@ void x86_switch_paravirtual_to_tcg(void)
 
     CPU_FOREACH(cs) {
         x86_switch_clear_preempted(cpu_env(cs));
-        x86_switch_cpu(cs)->poll_control = cpu_env(cs)->poll_control_msr;
     }
 }
 
-void x86_switch_paravirtual_to_kvm(void)
+bool x86_switch_is_ram(hwaddr address)
 {
-    CPUState *cs;
+    hwaddr offset, length = 1;
+    MemoryRegion *mr;
 
-    CPU_FOREACH(cs) {
-        cpu_env(cs)->poll_control_msr = x86_switch_cpu(cs)->poll_control;
-    }
-}
-
-/* Linux has the host poll until a guest asks it not to. */
-static void reset_poll_control(void *opaque)
-{
-    CPUState *cs;
-
-    CPU_FOREACH(cs) {
-        x86_switch_cpu(cs)->poll_control = 1;
-    }
-}
-
-void x86_switch_init_paravirtual(void)
-{
-    qemu_register_reset(reset_poll_control, NULL);
+    RCU_READ_LOCK_GUARD();
+    mr = address_space_translate(&address_space_memory, address, &offset,
+                                 &length, true,
+                                 (MemTxAttrs) { .memory = true });
+    return memory_access_is_direct(mr, true, (MemTxAttrs) { .memory = true });
 }

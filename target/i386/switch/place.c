@@ -21,6 +21,13 @@ void switch_arch_get_pc(CPUState *cs, uint64_t *pc, uint64_t *cr3)
     *cr3 = env->cr[3];
 }
 
+uint64_t switch_arch_page_table(CPUState *cs)
+{
+    CPUX86State *env = cpu_env(cs);
+
+    return env->cr[3] & x86_cr3_address(env->cr[4], env->efer);
+}
+
 vaddr switch_arch_stack_pointer(CPUState *cs)
 {
     CPUX86State *env = cpu_env(cs);
@@ -54,7 +61,7 @@ bool switch_arch_find_return(CPUState *cs, SwitchReturn *way)
     uint64_t address;
 
     way->sp = switch_arch_stack_pointer(cs);
-    way->cr3 = env->cr[3];
+    way->page_table = switch_arch_page_table(cs);
     if (!read_linear(cs, way->sp, size, &address)) {
         return false;
     }

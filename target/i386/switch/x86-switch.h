@@ -84,8 +84,6 @@ typedef struct X86SwitchCPU {
     struct kvm_cpuid2 *cpuid;
     uint32_t lapic_version;     /* KVM's register; constant */
     bool has_feature_control;   /* KVM has the MSR; constant */
-    /* KVM_POLL_CONTROL, which INIT leaves as it is, and QEMU's INIT clears */
-    uint64_t poll_control;
 
     /* Reset values of the MSRs that QEMU does not take at an export. */
     X86KVMState *other_msrs;
@@ -142,11 +140,21 @@ static inline APICCommonState *x86_switch_lapic(X86CPU *cpu)
 void x86_switch_convert_to_tcg(X86CPU *cpu, X86SwitchCPU *sc);
 void x86_switch_convert_to_kvm(X86CPU *cpu, X86SwitchCPU *sc);
 
+/*
+ * The bits of CR3 that are the page table's address.  With PAE paging it is one
+ * of 32 bytes, so that a page can have those of many processes (SDM vol. 3A,
+ * "Use of CR3 with PAE Paging").
+ */
+static inline uint64_t x86_cr3_address(uint64_t cr4, uint64_t efer)
+{
+    return cr4 & CR4_PAE_MASK && !(efer & MSR_EFER_LMA) ? ~0x1full : ~0xfffull;
+}
+
 /* kvm/tsc.c: the rate of the host's TSC, in kHz; constant.  Any thread */
 uint32_t x86_switch_tsc_khz(void);
 /*
- * kvm/tsc.c: in TCG, by the vCPU's thread: WRMSR to the TSC, and to
- * IA32_TSC_ADJUST; in ticks.  Returns by how much the TSC has moved.
+ * kvm/tsc.c: in TCG, by the vCPU's thread, or while it is paused: WRMSR to the
+ * TSC, and to IA32_TSC_ADJUST; in ticks.  Returns by how much the TSC moved.
  */
 int64_t x86_switch_write_tsc(CPUX86State *env, uint64_t value);
 void x86_switch_move_tsc(CPUX86State *env, int64_t by);
@@ -166,12 +174,11 @@ bool x86_switch_kvmclock_rdmsr(CPUX86State *env, uint32_t msr, uint64_t *value);
 void x86_switch_kvmclock_follow_tsc(CPUX86State *env);
 
 /* paravirtual.c: KVM's features for its guests, but for the clock */
-void x86_switch_init_paravirtual(void);
 /* The guest is in TCG, and the last step that can fail is over. */
 void x86_switch_paravirtual_to_tcg(void);
 /* By the vCPU's thread: it has turned steal time on. */
 void x86_switch_clear_preempted(CPUX86State *env);
-/* The guest goes to KVM, before its registers are converted. */
-void x86_switch_paravirtual_to_kvm(void);
+/* May KVM write to guest memory at this address?  Any thread */
+bool x86_switch_is_ram(hwaddr address);
 
 #endif

@@ -112,7 +112,6 @@ void x86_kvm_settle_tcg(void)
         fold_init_sipi(X86_CPU(cs));
     }
     x86_switch_share_wall_clock();
-    x86_switch_paravirtual_to_kvm();
 }
 
 void switch_arch_convert_to_kvm(void)

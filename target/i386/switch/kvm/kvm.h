@@ -59,16 +59,6 @@ void x86_kvm_init_lapic_load(void);
  */
 SwitchResult x86_kvm_settle(Error **errp);
 
-/*
- * The bits of CR3 that are the page table's address.  With PAE paging it is one
- * of 32 bytes, so that a page can have those of many processes (SDM vol. 3A,
- * "Use of CR3 with PAE Paging").
- */
-static inline uint64_t x86_cr3_address(uint64_t cr4, uint64_t efer)
-{
-    return cr4 & CR4_PAE_MASK && !(efer & MSR_EFER_LMA) ? ~0x1full : ~0xfffull;
-}
-
 /* The rest: the vCPU's thread.  Returns 0 or a negative errno. */
 
 /*

@@ -30,11 +30,6 @@ static X86StateLimits limits_of(X86CPU *cpu)
     FeatureWordArray *features = &env->features;
     /* KVM lets a guest set SCE whether its CPUID has SYSCALL or not. */
     uint64_t efer = MSR_EFER_SVME | MSR_EFER_SCE;
-    uint64_t cr4 = cr4_reserved_bits(env);
-
-    if (!((*features)[FEAT_1_ECX] & CPUID_EXT_PCID)) {
-        cr4 |= CR4_PCIDE_MASK;
-    }
 
     if ((*features)[FEAT_8000_0001_EDX] & CPUID_EXT2_LM) {
         efer |= MSR_EFER_LME | MSR_EFER_LMA;
@@ -50,7 +45,7 @@ static X86StateLimits limits_of(X86CPU *cpu)
         .linear_bits = (*features)[FEAT_7_0_ECX] & CPUID_7_0_ECX_LA57 ? 57
                                                                       : 48,
         .nmi_stays_masked = !host_is_intel,
-        .cr4_reserved = cr4,
+        .cr4_reserved = cr4_reserved_bits(env),
         .efer_reserved = ~efer,
         .xcr0_reserved = ~((*features)[FEAT_XSAVE_XCR0_LO] | XSTATE_FP_MASK |
                            XSTATE_SSE_MASK),

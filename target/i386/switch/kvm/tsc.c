@@ -19,6 +19,7 @@
 #include "system/kvm.h"
 #include "system/reset.h"
 #include "system/runstate.h"
+#include "system/tcg.h"
 #include "switch/kvm/kvm.h"
 #include "switch/kvm/module.h"
 #include "switch/x86-switch.h"
@@ -245,9 +246,21 @@ void x86_kvm_forget_tsc(void)
     }
 }
 
+/*
+ * A reset in KVM sets every TSC to 0.  In TCG they go on, and those that the
+ * guest has moved come back to the others.
+ */
 static void x86_kvm_reset_tsc(void *opaque)
 {
+    CPUState *cs;
+
     x86_kvm_forget_tsc();
+    if (tcg_enabled()) {
+        CPU_FOREACH(cs) {
+            x86_switch_move_tsc(cpu_env(cs), -cpu_env(cs)->tsc_adjust);
+            cpu_env(cs)->tsc_adjust = 0;
+        }
+    }
 }
 
 bool x86_kvm_tsc_offset_moves(CPUState *cs)
@@ -522,5 +535,5 @@ void x86_switch_move_tsc(CPUX86State *env, int64_t by)
     X86SwitchCPU *sc = x86_switch_cpu(env_cpu(env));
 
     sc->tsc_offset += by;
-    sc->tsc_least = by < 0 ? 0 : sc->tsc_least;
+    sc->tsc_least += by;
 }

@@ -1,9 +1,9 @@
 /*
  * MSRs that a guest has in TCG, and that TCG itself does not know
  *
- * Most control what a processor speculates on.  TCG speculates on nothing: a
- * guest reads back what it wrote, and KVM gets it at the next switch.  Rules:
- * SDM vol. 4, and APM vol. 2, "Speculation Control MSRs".
+ * Most control what a processor speculates on.  TCG gives these controls no
+ * effect: a guest reads back what it wrote, and KVM gets it at the next switch.
+ * Rules: SDM vol. 4, and APM vol. 2, "Speculation Control MSRs".
  *
  * Others are KVM's own, which serve a guest in TCG by doing nothing (Linux,
  * Documentation/virt/kvm/x86/msr.rst): no time is stolen from it, each of its
@@ -55,6 +55,15 @@ static const MSRBits spec_ctrl[] = {
     { SPEC_CTRL_RRSBA, { { FEAT_7_2_EDX, CPUID_7_2_EDX_RRSBA_CTRL } } },
     { SPEC_CTRL_DDPD, { { FEAT_7_2_EDX, CPUID_7_2_EDX_DDPD_U } } },
     { SPEC_CTRL_BHI, { { FEAT_7_2_EDX, CPUID_7_2_EDX_BHI_CTRL } } },
+    { }
+};
+
+/* Without one of these KVM has no SPEC_CTRL, whatever the bits' features. */
+static const MSRBits has_spec_ctrl[] = {
+    { 1, { { FEAT_7_0_EDX, CPUID_7_0_EDX_SPEC_CTRL },
+           { FEAT_8000_0008_EBX, CPUID_8000_0008_EBX_IBRS |
+                                 CPUID_8000_0008_EBX_STIBP |
+                                 CPUID_8000_0008_EBX_AMD_SSBD } } },
     { }
 };
 
@@ -114,9 +123,10 @@ static const struct {
     const MSRBits *bits;
     enum { READ_WRITE, READ_ONLY, WRITE_ONLY } access;
     size_t field;               /* in CPUX86State; of uint64_t */
+    const MSRBits *exists;      /* NULL: with any of its bits */
 } msrs[] = {
     { MSR_IA32_SPEC_CTRL, spec_ctrl, READ_WRITE,
-      offsetof(CPUX86State, spec_ctrl) },
+      offsetof(CPUX86State, spec_ctrl), has_spec_ctrl },
     { MSR_IA32_PRED_CMD, pred_cmd, WRITE_ONLY },
     { MSR_IA32_FLUSH_CMD, flush_cmd, WRITE_ONLY },
     { MSR_VIRT_SSBD, virt_ssbd, READ_WRITE,
@@ -135,8 +145,7 @@ static const struct {
       offsetof(CPUX86State, poll_control_msr) },
 };
 
-/* The bits that an MSR has; 0: the CPU has no such MSR. */
-static uint64_t known_bits(const CPUX86State *env, const MSRBits *rows)
+static uint64_t bits_of(const CPUX86State *env, const MSRBits *rows)
 {
     uint64_t known = 0;
 
@@ -165,6 +174,13 @@ static uint64_t *field(CPUX86State *env, int i)
     return (uint64_t *)((char *)env + msrs[i].field);
 }
 
+/* The bits that an MSR has; 0: the CPU has no such MSR. */
+static uint64_t known_bits(const CPUX86State *env, int i)
+{
+    return !msrs[i].exists || bits_of(env, msrs[i].exists)
+           ? bits_of(env, msrs[i].bits) : 0;
+}
+
 bool x86_tcg_has_msr_value(CPUX86State *env, uint32_t index, uint64_t value)
 {
     int i = find(index);
@@ -173,8 +189,18 @@ bool x86_tcg_has_msr_value(CPUX86State *env, uint32_t index, uint64_t value)
     if (i < 0) {
         return true;
     }
-    known = known_bits(env, msrs[i].bits);
-    return known && msrs[i].access != READ_ONLY && !(value & ~known);
+    known = known_bits(env, i);
+    if (!known || msrs[i].access == READ_ONLY) {
+        return false;
+    }
+    if (index == MSR_IA32_SPEC_CTRL) {
+        /* KVM goes by the host's processor, and may have taken more of them. */
+        known |= env->spec_ctrl;
+    }
+    /* KVM reads and writes the byte of PV_EOI at any exit. */
+    return !(value & ~known) &&
+           (index != MSR_KVM_PV_EOI_EN || !(value & KVM_MSR_ENABLED) ||
+            x86_switch_is_ram(value & ~(uint64_t)KVM_MSR_ENABLED));
 }
 
 static void follow_tsc(CPUX86State *env)
@@ -185,7 +211,6 @@ static void follow_tsc(CPUX86State *env)
 
 void x86_tcg_wrmsr(CPUX86State *env, uint32_t index, uint64_t value)
 {
-    X86SwitchCPU *sc = x86_switch_cpu(env_cpu(env));
     int i = find(index);
 
     switch (index) {
@@ -200,11 +225,8 @@ void x86_tcg_wrmsr(CPUX86State *env, uint32_t index, uint64_t value)
     case MSR_IA32_TSCDEADLINE:
         x86_tcg_write_deadline(env, value);
         return;
-    case MSR_KVM_POLL_CONTROL:
-        sc->poll_control = value;
-        break;
     case MSR_IA32_FEATURE_CONTROL:
-        if (sc->has_feature_control) {
+        if (x86_switch_cpu(env_cpu(env))->has_feature_control) {
             env->msr_ia32_feature_control = value;
         }
         return;
@@ -236,12 +258,24 @@ bool x86_tcg_rdmsr(CPUX86State *env, uint32_t index, uint64_t *value)
         x86_switch_kvmclock_rdmsr(env, index, value);
         return true;
     }
-    if (msrs[i].access == WRITE_ONLY || !known_bits(env, msrs[i].bits)) {
+    if (msrs[i].access == WRITE_ONLY || !known_bits(env, i)) {
         return false;
     }
-    *value = index == MSR_KVM_POLL_CONTROL
-             ? x86_switch_cpu(env_cpu(env))->poll_control
-             : index == MSR_IA32_TSCDEADLINE ? x86_tcg_read_deadline(env)
-             : *field(env, i);
+    *value = index == MSR_IA32_TSCDEADLINE ? x86_tcg_read_deadline(env)
+                                           : *field(env, i);
     return true;
+}
+
+void x86_tcg_reset_msrs(CPUX86State *env)
+{
+    /* Linux has the host poll until a guest asks it not to. */
+    env->poll_control_msr = 1;
+}
+
+void x86_tcg_keep_msrs_over_init(CPUX86State *env, const CPUX86State *before)
+{
+    /* As KVM does */
+    env->poll_control_msr = before->poll_control_msr;
+    env->spec_ctrl = 0;
+    env->virt_ssbd = 0;
 }

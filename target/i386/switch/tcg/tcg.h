@@ -29,8 +29,9 @@ bool x86_tcg_check_plain_features(X86CPU *cpu, Error **errp);
 void x86_tcg_plain_cpu_defaults(X86CPU *cpu, const X86CPU *model);
 
 /*
- * The features of a word that TCG was taught here, by a feature- patch or by
- * msrs.c: plain QEMU's TCG lacks them.  Any thread
+ * The features of a word that a guest can have in TCG here, and not in plain
+ * QEMU's: those of a feature- patch, of msrs.c, and some that say something of
+ * the processor and ask nothing of TCG.  Any thread
  */
 uint64_t x86_tcg_taught_features(FeatureWord w);
 
