@@ -32,7 +32,7 @@ NOT_HERE = ("control64",)
 NOT_ON_AMD = ("debug32", "events64", "smi64", "smp64", "modify64", "tscorder64", "hostile-registers",
               "hostile-refusals", "pdptes", "hostile-feature-control")
 # Those that are run by ./vas check --long alone: nothing of theirs is Intel's.
-LONG_WAYS = ("ticks64",)
+LONG_WAYS = ("ticks64", "dma64", "shadow64", "modify64", "spans64", "fpu64")
 # CPU models of either vendor's naming.  QEMU shows the host's vendor unless vendor= is given.
 MODELS = ("Nehalem", "SandyBridge", "Haswell-noTSX", "Opteron_G3", "EPYC",
           "Haswell-noTSX,vendor=GenuineIntel", "EPYC,vendor=AuthenticAMD", "max", "host")
