@@ -7,6 +7,7 @@ switch.  The tests of the local tier are made of the same function.
 import argparse
 import contextlib
 import json
+import math
 import random
 import statistics
 import sys
@@ -95,6 +96,8 @@ def under_tcg(arguments, checks, seconds):
             result = payload_under_tcg(arguments.payload, arguments.smp, seconds)
     except FAILURES as error:
         result = {"verdict": "fail", "complaints": [str(error)]}
+    except KeyboardInterrupt:
+        result = {"verdict": "fail", "complaints": ["interrupted"]}
     print("it says:", "; ".join([result["verdict"], *result["complaints"]]))
     return result
 
@@ -140,7 +143,7 @@ def run(arguments, record):
     if result["complaints"]:
         result["verdict"] = "fail"
     if arguments.smp > 1 and not interrupted:
-        result["control"] = under_tcg(arguments, result.get("checks", 0), time.monotonic() - started)
+        result["control"] = under_tcg(arguments, result.get("checks", math.inf), time.monotonic() - started)
     return result
 
 

@@ -9,7 +9,15 @@
 #include "qemu/osdep.h"
 #include "exec/address-spaces.h"
 #include "standard-headers/asm-x86/kvm_para.h"
+#include "switch/kvm/kvm.h"
 #include "switch/x86-switch.h"
+
+static bool has_steal_time(CPUX86State *env)
+{
+    return env->features[FEAT_KVM] & CPUID_KVM_STEAL_TIME &&
+           env->steal_time_msr & KVM_MSR_ENABLED &&
+           !switch_omits(SWITCH_FIXUP_STEAL_TIME);
+}
 
 /*
  * KVM sets "preempted" when a vCPU is scheduled out, and before Linux 5.19
@@ -17,28 +25,44 @@
  * it would stay set: other vCPUs would not wait for this one's locks, and ask
  * it for a flush of its TLB that never comes.  A flush that was asked for
  * before is done by the switch (kernel: record_steal_time(),
- * kvm_steal_time_set_preempted()).
+ * kvm_steal_time_set_preempted()).  It also makes an odd version even, which
+ * would have the guest wait.
  */
 void x86_switch_clear_preempted(CPUX86State *env)
 {
+    const MemTxAttrs attrs = { .memory = true };
     hwaddr page = env->steal_time_msr & KVM_STEAL_VALID_BITS;
-    uint8_t running = 0;
+    hwaddr version = page + offsetof(struct kvm_steal_time, version);
+    uint8_t running = 0, low;
 
-    if (env->features[FEAT_KVM] & CPUID_KVM_STEAL_TIME &&
-        env->steal_time_msr & KVM_MSR_ENABLED &&
-        !switch_omits(SWITCH_FIXUP_STEAL_TIME)) {
-        address_space_rw(&address_space_memory,
-                         page + offsetof(struct kvm_steal_time, preempted),
-                         (MemTxAttrs) { .memory = true }, &running,
-                         sizeof(running), true);
+    if (!has_steal_time(env)) {
+        return;
+    }
+    address_space_rw(&address_space_memory,
+                     page + offsetof(struct kvm_steal_time, preempted),
+                     attrs, &running, sizeof(running), true);
+    address_space_rw(&address_space_memory, version, attrs, &low, sizeof(low),
+                     false);
+    if (low & 1) {
+        low--;
+        address_space_rw(&address_space_memory, version, attrs, &low,
+                         sizeof(low), true);
     }
 }
 
+/*
+ * An ioctl can have KVM schedule a vCPU out, too: without the MSR it does not
+ * write to the page, which the guest may give to something else.  The next
+ * switch to KVM puts the MSR back.
+ */
 void x86_switch_paravirtual_to_tcg(void)
 {
     CPUState *cs;
 
     CPU_FOREACH(cs) {
+        if (has_steal_time(cpu_env(cs))) {
+            x86_kvm_put_msr(cs, MSR_KVM_STEAL_TIME, 0);
+        }
         x86_switch_clear_preempted(cpu_env(cs));
     }
 }

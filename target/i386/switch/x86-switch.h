@@ -174,7 +174,7 @@ bool x86_switch_kvmclock_rdmsr(CPUX86State *env, uint32_t msr, uint64_t *value);
 void x86_switch_kvmclock_follow_tsc(CPUX86State *env);
 
 /* paravirtual.c: KVM's features for its guests, but for the clock */
-/* The guest is in TCG, and the last step that can fail is over. */
+/* The guest is in TCG, or stays there, and no step that can fail is left. */
 void x86_switch_paravirtual_to_tcg(void);
 /* By the vCPU's thread: it has turned steal time on. */
 void x86_switch_clear_preempted(CPUX86State *env);

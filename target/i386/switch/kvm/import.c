@@ -146,6 +146,7 @@ void switch_arch_restore_tcg(void)
         cs->vcpu_dirty = true;
         sc->stopped_timer.kept = false;
     }
+    x86_switch_paravirtual_to_tcg();
 }
 
 /*
@@ -220,6 +221,11 @@ void switch_arch_loaded_kvm(CPUState *cs)
 {
     if (kvm_loaded) {
         x86_kvm_load_tsc(cs);
+        if (cpu_env(cs)->tsc_deadline) {
+            /* Armed by the TSC as it was; KVM takes it in its mode alone. */
+            x86_kvm_put_msr(cs, MSR_IA32_TSCDEADLINE,
+                            cpu_env(cs)->tsc_deadline);
+        }
     }
 }
 

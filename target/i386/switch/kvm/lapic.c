@@ -207,7 +207,7 @@ void x86_kvm_export_lapic(X86CPU *cpu, X86SwitchCPU *sc)
 
 /*
  * KVM clears the deadline when its tick goes into IRR.  Where it does so by
- * itself (kvm.pi_inject_timer) that may be after the MSR was read.
+ * itself (kvm.pi_inject_timer, APICv, AVIC) that may be after the MSR was read.
  */
 static void drop_served_deadline(X86CPU *cpu)
 {
@@ -272,6 +272,18 @@ void x86_kvm_lapic_to_tcg(X86CPU *cpu, X86SwitchCPU *sc)
     }
 }
 
+/* The timer has fired, and KVM is to find its tick in IRR. */
+static void put_tick(const APICCommonState *s, struct kvm_lapic_state *page)
+{
+    int vector = s->lvt[APIC_LVT_TIMER] & 0xff;
+    uint32_t bit = 1u << vector % 32;
+
+    if (vector >= LAPIC_FIRST_VECTOR) {
+        *lapic_reg(page, LAPIC_REG_TMR + vector / 32) &= ~bit;
+        *lapic_reg(page, LAPIC_REG_IRR + vector / 32) |= bit;
+    }
+}
+
 /*
  * A period is over, and the main loop has not served its tick yet: put the tick
  * into KVM's IRR.  Returns how much is left of the next period, which began
@@ -281,13 +293,8 @@ static int64_t end_lapic_period(APICCommonState *s,
                                 struct kvm_lapic_state *page, int64_t now)
 {
     int64_t period = ((int64_t)s->initial_count + 1) << s->count_shift;
-    int vector = s->lvt[APIC_LVT_TIMER] & 0xff;
-    uint32_t bit = 1u << vector % 32;
 
-    if (vector >= LAPIC_FIRST_VECTOR) {
-        *lapic_reg(page, LAPIC_REG_TMR + vector / 32) &= ~bit;
-        *lapic_reg(page, LAPIC_REG_IRR + vector / 32) |= bit;
-    }
+    put_tick(s, page);
     return period - (now - s->initial_count_load_time) % period;
 }
 
@@ -327,6 +334,39 @@ static int64_t set_lapic_timer(APICCommonState *s,
     return expiry;
 }
 
+/* KVM takes a deadline only in its mode, and drops it when the mode changes. */
+static int put_deadline(X86CPU *cpu, struct kvm_lapic_state *page)
+{
+    APICCommonState *s = x86_switch_lapic(cpu);
+    CPUX86State *env = &cpu->env;
+    bool masked = s->lvt[APIC_LVT_TIMER] & APIC_LVT_MASKED;
+    bool expired, is_put = false;
+    int ret;
+
+    /*
+     * Given one that has expired, KVM with a virtual APIC (APICv, AVIC) clears
+     * it at once, and puts the tick into IRR (kernel: apic_timer_expired()):
+     * have KVM given both like that, also if it expires here.
+     */
+    do {
+        expired = env->tsc_deadline &&
+                  x86_switch_get_tsc(env) >= env->tsc_deadline;
+        if (is_put && !expired) {
+            return 0;
+        }
+        if (expired && !masked) {
+            put_tick(s, page);
+        }
+        ret = kvm_vcpu_ioctl(CPU(cpu), KVM_SET_LAPIC, page);
+        if (ret == 0) {
+            ret = x86_kvm_put_msr(CPU(cpu), MSR_IA32_TSCDEADLINE,
+                                  expired ? 0 : env->tsc_deadline);
+        }
+        is_put = true;
+    } while (ret == 0 && !expired);
+    return ret;
+}
+
 int x86_kvm_import_lapic(X86CPU *cpu)
 {
     X86SwitchCPU *sc = x86_switch_cpu(CPU(cpu));
@@ -334,7 +374,7 @@ int x86_kvm_import_lapic(X86CPU *cpu)
     bool by_tsc = s->lvt[APIC_LVT_TIMER] & APIC_LVT_TIMER_TSCDEADLINE;
     int64_t expiry = timer_pending(s->timer) && !by_tsc ? s->next_time : -1;
     struct kvm_lapic_state page;
-    int ret;
+    int ret = 0;
 
     kvm_put_apic_state(s, &page);
     expiry = set_lapic_timer(s, &page, expiry);
@@ -344,13 +384,18 @@ int x86_kvm_import_lapic(X86CPU *cpu)
         *lapic_reg(&page, LAPIC_REG_TMICT) = 0;
         *lapic_reg(&page, LAPIC_REG_TMCCT) = 0;
     }
-    ret = kvm_vcpu_ioctl(CPU(cpu), KVM_SET_LAPIC, &page);
-    if (ret < 0 || !by_tsc) {
-        return ret;
+    if (by_tsc) {
+        return put_deadline(cpu, &page);
     }
-    /* KVM takes it only in this mode, and drops it when the mode changes. */
-    return x86_kvm_put_msr(CPU(cpu), MSR_IA32_TSCDEADLINE,
-                           cpu->env.tsc_deadline);
+    if (cpu->env.features[FEAT_1_ECX] & CPUID_EXT_TSC_DEADLINE_TIMER &&
+        *lapic_reg(&page, LAPIC_REG_TMICT)) {
+        /*
+         * If KVM is in the other mode it clears the initial count on the way
+         * (kernel: apic_update_lvtt()).
+         */
+        ret = kvm_vcpu_ioctl(CPU(cpu), KVM_SET_LAPIC, &page);
+    }
+    return ret ?: kvm_vcpu_ioctl(CPU(cpu), KVM_SET_LAPIC, &page);
 }
 
 void x86_kvm_fill_lapic_timer(const X86SwitchCPU *sc,

@@ -32,7 +32,7 @@ static bool is_in_mode(const APICCommonState *s)
 /* Ticks of the guest's TSC in ns, at the least */
 static int64_t ticks_to_ns(uint64_t ticks)
 {
-    uint64_t khz = x86_switch_tsc_khz(), ms = ticks / khz;
+    uint64_t khz = x86_switch_tsc_khz(), ms = khz ? ticks / khz : UINT64_MAX;
 
     return ms > NEVER / SCALE_MS
            ? NEVER
@@ -101,6 +101,9 @@ void x86_tcg_lapic_follow_tsc(CPUX86State *env)
 
 void x86_tcg_write_deadline(CPUX86State *env, uint64_t value)
 {
+    /* The main loop clears one that has expired. */
+    BQL_LOCK_GUARD();
+
     if (is_in_mode(x86_switch_lapic(env_archcpu(env)))) {
         env->tsc_deadline = value;
         x86_tcg_lapic_follow_tsc(env);
@@ -115,7 +118,8 @@ uint64_t x86_tcg_read_deadline(CPUX86State *env)
 
 /*
  * The TSC runs on while the machine is stopped, and QEMU_CLOCK_VIRTUAL, by
- * which the timer fires, does not.  A stream has no timer at all in this mode.
+ * which the timer fires, does not.  A stream from KVM has no timer in this
+ * mode.
  */
 static void start_deadlines(void *opaque, bool running, RunState state)
 {

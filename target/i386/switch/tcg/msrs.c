@@ -278,4 +278,6 @@ void x86_tcg_keep_msrs_over_init(CPUX86State *env, const CPUX86State *before)
     env->poll_control_msr = before->poll_control_msr;
     env->spec_ctrl = 0;
     env->virt_ssbd = 0;
+    /* INIT ends the timer's mode. */
+    env->tsc_deadline = 0;
 }
