@@ -12,6 +12,7 @@
 #include "qapi/clone-visitor.h"
 #include "qapi/error.h"
 #include "qapi/qapi-commands-accel-switch-target.h"
+#include "qapi/qapi-builtin-visit.h"
 #include "qapi/qapi-visit-accel-switch-target.h"
 #include "qemu/main-loop.h"
 #include "qobject/qdict.h"
@@ -107,6 +108,8 @@ AccelInfo *qmp_query_accel(Error **errp)
         info->last = QAPI_CLONE(AccelSwitchInfo, switch_state->last);
     }
     info->translations = accel_translations();
+    info->has_features_lost = true;
+    info->features_lost = QAPI_CLONE(strList, switch_state->features_lost);
     return info;
 }
 
@@ -193,6 +196,14 @@ void hmp_info_accel(Monitor *mon, const QDict *qdict)
                        " pages compared, %" PRIu64 " flushes)\n",
                        t->made, t->kept, t->dropped, t->pages_compared,
                        t->flushes);
+    }
+    if (info->has_features_lost) {
+        monitor_printf(mon, "features lost:%s",
+                       info->features_lost ? "" : " none");
+        for (strList *l = info->features_lost; l; l = l->next) {
+            monitor_printf(mon, " %s", l->value);
+        }
+        monitor_printf(mon, "\n");
     }
     for (AccelBlockerList *l = info->blockers; l; l = l->next) {
         monitor_printf(mon, "blocked: %s\n", l->value->reason);

@@ -30,6 +30,7 @@ struct SwitchState {
     SwitchableAccel initial;
     OnKvmError on_kvm_error;
     AccelStreams streams;
+    strList *features_lost;     /* see query-accel; constant */
     bool keep_translations;
     bool plugins;               /* may be loaded */
     bool read_back;

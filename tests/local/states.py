@@ -498,6 +498,10 @@ def widest():
         cpu, = guest.machine.qmp("query-cpus-fast")
         expected = {feature: feature in plain for feature in MITIGATIONS}
         print(expected)
+        lost = guest.machine.qmp("query-accel")["features-lost"]
+        expect_equal("features lost", doctor.lost_features(None, "max", plain), sorted(lost))
+        expect_equal("info accel", f"features lost: {' '.join(lost)}", re.search(
+            "features lost: .*", guest.machine.hmp("info accel")).group().strip())
         expected |= dict.fromkeys(("avx512f", "amx-tile", "mpx", "vme", "vmx", "svm", "invtsc"), False)
         for feature, there in expected.items():
             expect_equal(feature, there, guest.machine.qmp("qom-get", path=cpu["qom-path"], property=feature))

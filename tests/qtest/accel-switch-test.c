@@ -167,7 +167,7 @@ static const struct {
       "{active:str available:[str] switches:int"
       " blockers:[{id:str reason:str}] last?:" SWITCH_INFO
       " translations?:{made:int kept:int dropped:int pages-compared:int"
-      " flushes:int}}" },
+      " flushes:int} features-lost?:[str]}" },
     { "x-accel-roundtrip", "arg-type", "{}" },
     { "x-accel-roundtrip", "ret-type", "{}" },
     { "ACCEL_SWITCHED", "arg-type", "{" SWITCH_FIGURES " by-guest?:bool}" },

@@ -141,6 +141,22 @@ static PropValue x86_switch_default_props[] = {
     { NULL, NULL },
 };
 
+/* They are no user's wish: note what the guest loses by them. */
+static void x86_switch_apply_defaults(X86CPU *cpu)
+{
+    CPUX86State *env = &cpu->env;
+    FeatureWordArray before;
+
+    memcpy(before, env->features, sizeof(before));
+    x86_cpu_apply_props(cpu, x86_switch_default_props);
+    for (FeatureWord w = 0; w < FEATURE_WORDS; w++) {
+        uint64_t left_out = before[w] & ~env->features[w];
+
+        env->user_features[w] &= ~left_out;
+        x86_tcg_note_left_out(w, left_out);
+    }
+}
+
 static void x86_switch_cpu_instance_init(CPUState *cs)
 {
     X86CPU *cpu = X86_CPU(cs);
@@ -155,6 +171,7 @@ static void x86_switch_cpu_instance_init(CPUState *cs)
     KVM_CPU_CLASS()->cpu_instance_init(cs);
     if (!plain) {
         /* On by default in "max"; TCG has neither.  =on is refused. */
+        x86_tcg_note_not_features(cpu->enable_pmu, cpu->enable_lmce);
         cpu->enable_pmu = false;
         cpu->enable_lmce = false;
     }
@@ -162,7 +179,7 @@ static void x86_switch_cpu_instance_init(CPUState *cs)
         if (plain) {
             x86_tcg_plain_cpu_defaults(cpu, model);
         } else {
-            x86_cpu_apply_props(cpu, x86_switch_default_props);
+            x86_switch_apply_defaults(cpu);
         }
     }
 }
@@ -171,6 +188,7 @@ static bool x86_switch_cpu_realize(CPUState *cs, Error **errp)
 {
     X86CPU *cpu = X86_CPU(cs);
 
+    x86_tcg_note_lost_features(cpu);
     return x86_tcg_check_plain_features(cpu, errp) &&
            x86_tcg_check_features(cpu, errp) &&
            x86_kvm_check_tsc_khz(&cpu->env, errp) &&

@@ -38,11 +38,27 @@ static bool is_hidden(X86CPU *cpu, FeatureWord w)
     return false;
 }
 
+/* Left out by -accel switch's defaults, and asked for by no user */
+static FeatureWordArray left_out;
+static bool left_out_pmu, left_out_lmce;
+
+void x86_tcg_note_left_out(FeatureWord w, uint64_t features)
+{
+    left_out[w] |= features;
+}
+
+void x86_tcg_note_not_features(bool pmu, bool lmce)
+{
+    left_out_pmu = pmu;
+    left_out_lmce = lmce;
+}
+
 /* The features in word @w that plain QEMU would show and @cpu does not */
 static uint64_t lost_features(X86CPU *cpu, FeatureWord w, bool kvm)
 {
     CPUX86State *env = &cpu->env;
-    uint64_t plain, asked = cpu->filtered_features[w];
+    uint64_t plain, asked = cpu->filtered_features[w] |
+                            (left_out[w] & ~env->user_features[w]);
 
     if (kvm) {
         x86_tcg_feature_mask_is_off = true;
@@ -71,6 +87,32 @@ static void add_option(GString *lost, bool is_lost, const char *option)
 {
     if (is_lost) {
         g_string_append_printf(lost, "%s%s", lost->len ? "," : "", option);
+    }
+}
+
+void x86_tcg_note_lost_features(X86CPU *cpu)
+{
+    strList **tail = &switch_state->features_lost;
+
+    if (*tail) {
+        return;
+    }
+    for (FeatureWord w = 0; w < FEATURE_WORDS; w++) {
+        uint64_t bits = lost_features(cpu, w, true);
+
+        for (; bits; bits &= bits - 1) {
+            const char *name = feature_word_info[w].feat_names[ctz64(bits)];
+
+            if (name) {
+                QAPI_LIST_APPEND(tail, g_strdup(name));
+            }
+        }
+    }
+    if (left_out_pmu && !cpu->enable_pmu) {
+        QAPI_LIST_APPEND(tail, g_strdup("pmu"));
+    }
+    if (left_out_lmce && !cpu->enable_lmce) {
+        QAPI_LIST_APPEND(tail, g_strdup("lmce"));
     }
 }
 

@@ -29,6 +29,14 @@ bool x86_tcg_check_plain_features(X86CPU *cpu, Error **errp);
 void x86_tcg_plain_cpu_defaults(X86CPU *cpu, const X86CPU *model);
 
 /*
+ * plain-features.c: what -accel switch leaves out by its defaults; then, at
+ * realize, switch_state->features_lost.  Main thread
+ */
+void x86_tcg_note_left_out(FeatureWord w, uint64_t features);
+void x86_tcg_note_not_features(bool pmu, bool lmce);
+void x86_tcg_note_lost_features(X86CPU *cpu);
+
+/*
  * The features of a word that a guest can have in TCG here, and not in plain
  * QEMU's: those of a feature- patch, of msrs.c, and some that say something of
  * the processor and ask nothing of TCG.  Any thread
