@@ -490,11 +490,26 @@ static inline bool x86_switch_rdmsr(CPUX86State *env, uint32_t msr,
 }
 
 /**
+ * x86_switch_hypercall: VMCALL or VMMCALL in TCG, answered as KVM does
+ *
+ * Returns false without -accel switch.  vCPU thread.
+ */
+void x86_tcg_hypercall(CPUX86State *env);
+
+static inline bool x86_switch_hypercall(CPUX86State *env)
+{
+    if (accel_switch_configured()) {
+        x86_tcg_hypercall(env);
+    }
+    return accel_switch_configured();
+}
+
+/**
  * x86_switch_reset_vcpu, x86_switch_init_vcpu: after QEMU's reset of a vCPU,
  * and after its INIT, which is that reset and some registers of @before: MSRs
  * as KVM has them then
  *
- * BQL held; in TCG.
+ * BQL held; the first under KVM, too.
  */
 void x86_tcg_reset_msrs(CPUX86State *env);
 void x86_tcg_keep_msrs_over_init(CPUX86State *env, const CPUX86State *before);

@@ -2,8 +2,9 @@
 /*
  * pv64: KVM's paravirtual features: a vCPU that runs is not marked as
  * preempted, the time that was stolen from it only grows, an interrupt is over
- * as its EOI or the bit in memory says, and the MSRs keep what is written
- * (Linux, Documentation/virt/kvm/x86/msr.rst).
+ * as its EOI or the bit in memory says, the MSRs keep what is written, and
+ * hypercalls are answered, by either processor's instruction (Linux,
+ * Documentation/virt/kvm/x86/msr.rst and hypercalls.rst).
  */
 #include "lib/fault.h"
 
@@ -17,6 +18,10 @@
 #define ICR_SELF        0x40000
 
 #define LOOKS           20000
+
+#define HC_VAPIC_POLL   1
+#define HC_UNKNOWN      0x12345678
+#define ENOSYS          1000
 
 static volatile struct {
     uint64_t steal;
@@ -89,7 +94,8 @@ static void check_steal_time(void)
 {
     uint64_t steal;
 
-    /* Whatever is in the page, as the lap before has left it. */
+    /* Whatever is in the page; "preempted" is as the lap before has left it. */
+    steal_time.version |= 1;
     wrmsr(MSR_STEAL_TIME, (uintptr_t)&steal_time | ENABLED);
     ask_switch();
     verify("not preempted", 0, preempted_meanwhile());
@@ -149,6 +155,31 @@ static void check_values(void)
                      "wrmsr"));
 }
 
+static int64_t vmcall(uint64_t number)
+{
+    asm volatile("vmcall" : "+a" (number) : "b" (0), "c" (0), "d" (0)
+                 : "memory");
+    return number;
+}
+
+static int64_t vmmcall(uint64_t number)
+{
+    asm volatile("vmmcall" : "+a" (number) : "b" (0), "c" (0), "d" (0)
+                 : "memory");
+    return number;
+}
+
+static void check_hypercalls(void)
+{
+    for (int i = 0; i < 2; i++) {
+        verify("VMCALL, polling", 0, vmcall(HC_VAPIC_POLL));
+        verify("VMMCALL, polling", 0, vmmcall(HC_VAPIC_POLL));
+        ask_switch();
+        verify("VMCALL, unknown", -ENOSYS, vmcall(HC_UNKNOWN));
+        verify("VMMCALL, unknown", -ENOSYS, vmmcall(HC_UNKNOWN));
+    }
+}
+
 void kernel_main(void)
 {
     put_string("pv64\n");
@@ -159,6 +190,7 @@ void kernel_main(void)
         check_steal_time();
         check_eoi();
         check_values();
+        check_hypercalls();
         lap_done();
     }
 }
