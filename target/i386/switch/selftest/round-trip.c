@@ -189,6 +189,42 @@ static char *allow_lapic_timer(X86KVMState *before, X86KVMState *after)
     return NULL;
 }
 
+static uint64_t *msr_value(X86KVMState *s, uint32_t index)
+{
+    for (int i = 0; i < s->nmsrs; i++) {
+        if (s->msrs[i].index == index) {
+            return &s->msrs[i].data;
+        }
+    }
+    return NULL;
+}
+
+/*
+ * Likewise in TSC-deadline mode.  One that expires in TCG, or on the way to
+ * KVM, is over, and unmasked it leaves a tick.
+ */
+static bool deadline_has_passed(uint64_t before, uint64_t after, uint64_t tsc,
+                                uint32_t lvtt, bool tick)
+{
+    return lvtt & APIC_LVT_TIMER_TSCDEADLINE && before && !after &&
+           tsc >= before && (tick || lvtt & APIC_LVT_MASKED);
+}
+
+static void allow_deadline(X86KVMState *before, X86KVMState *after)
+{
+    uint32_t lvtt = *x86_lapic_register(before, X86_LAPIC_LVTT);
+    uint32_t tick = *lapic_timer_irr(after) & 1u << lvtt % 32;
+    uint64_t *was = msr_value(before, MSR_IA32_TSCDEADLINE);
+    uint64_t *is = msr_value(after, MSR_IA32_TSCDEADLINE);
+    uint64_t *tsc = msr_value(after, MSR_IA32_TSC);
+
+    if (was && is && tsc &&
+        deadline_has_passed(*was, *is, *tsc, lvtt, tick)) {
+        *was = 0;
+        *lapic_timer_irr(before) |= tick;
+    }
+}
+
 /*
  * Allow what may differ after KVM -> TCG -> KVM: the table's canonical forms,
  * and the initial count of a timer that has fired.
@@ -209,11 +245,19 @@ static void allow_in_kvm(X86KVMState *s, bool timer_is_over)
  * The same for TCG -> KVM -> TCG.  The LAPIC's timer runs on: if it has
  * expired, that is in IRR.
  */
-static void allow_lapic_in_tcg(X86Snapshot *before, X86Snapshot *after)
+static void allow_lapic_in_tcg(CPUState *cs, X86Snapshot *before,
+                               X86Snapshot *after)
 {
     APICCommonState *a = before->apic, *b = after->apic;
     int vector = a->lvt[APIC_LVT_TIMER] & 0xff;
 
+    if (deadline_has_passed(before->cpu->env.tsc_deadline,
+                            after->cpu->env.tsc_deadline,
+                            x86_switch_get_tsc(cpu_env(cs)),
+                            a->lvt[APIC_LVT_TIMER],
+                            apic_get_bit(b->irr, vector))) {
+        before->cpu->env.tsc_deadline = 0;
+    }
     if (!(a->lvt[APIC_LVT_TIMER] & APIC_LVT_MASKED) &&
         a->timer_expiry != -1 && apic_get_bit(b->irr, vector)) {
         apic_set_bit(a->irr, vector);
@@ -385,7 +429,7 @@ bool switch_arch_compare_snapshots(SwitchSnapshot *before,
         g_autofree char *diff = NULL;
 
         if (a->cpu) {
-            allow_lapic_in_tcg(a, b);
+            allow_lapic_in_tcg(cs, a, b);
             allow_x87_pointers(&a->cpu->env, &b->cpu->env);
             x86_state_canonicalise_tcg(a->cpu);
             x86_state_canonicalise_tcg(b->cpu);
@@ -396,6 +440,7 @@ bool switch_arch_compare_snapshots(SwitchSnapshot *before,
             bool timer_is_over = lapic_timer_is_over(&b->kvm);
 
             diff = allow_lapic_timer(&a->kvm, &b->kvm);
+            allow_deadline(&a->kvm, &b->kvm);
             allow_in_kvm(&a->kvm, timer_is_over);
             allow_in_kvm(&b->kvm, timer_is_over);
             diff = diff ?: x86_state_diff(&b->kvm, &a->kvm, X86_ROUND_TRIP,
