@@ -146,7 +146,7 @@ void switch_arch_loaded_kvm(CPUState *cpu);
 
 /* The instruction pointer, not linear, and CR3 */
 void switch_arch_get_pc(CPUState *cpu, uint64_t *pc, uint64_t *cr3);
-/* What of CR3 is an address: an address space may have more than one PCID. */
+/* CR3 without its other bits: an address space may have more than one PCID. */
 uint64_t switch_arch_page_table(CPUState *cpu);
 /* Linear */
 vaddr switch_arch_stack_pointer(CPUState *cpu);

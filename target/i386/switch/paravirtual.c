@@ -1,7 +1,7 @@
 /*
  * KVM's paravirtual features, but for its clock, while the guest is in TCG
  *
- * What they are: Linux, Documentation/virt/kvm/x86/msr.rst and cpuid.rst.
+ * Linux describes them in Documentation/virt/kvm/x86/msr.rst and cpuid.rst.
  * tcg/msrs.c has their MSRs.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later

@@ -19,7 +19,7 @@ static int64_t answer(uint64_t number)
     case KVM_HC_VAPIC_POLL_IRQ:
         return 0;
     case KVM_HC_CLOCK_PAIRING:
-        /* What KVM says on a host whose clock is not the TSC */
+        /* KVM says so on a host whose clock is not the TSC. */
         return -KVM_EOPNOTSUPP;
     default:
         return -KVM_ENOSYS;
