@@ -102,13 +102,14 @@ OTHERS = {
     "hostile-debugger": hostile.debugger,
     "hostile-feature-control": hostile.feature_control,
 }
-WINDOWS = {"windows": windows.all_of_them, "debugging": debugging.all_of_them,
-           "traces": lambda host: traces.all_of_them(host, ["modes32", "modes64"]),
-           "compare": lambda host: comparing.all_of_them(
-               host, ["modes16", "modes32", "modes64", "paging32", "fpu64", "xsave64"])}
+WINDOWS = {"windows": windows.all_of_them, "debugging": debugging.all_of_them}
+TRACES = {"traces": lambda host: traces.all_of_them(host, ["modes32", "modes64"]),
+          "compare": lambda host: comparing.all_of_them(
+              host, ["modes16", "modes32", "modes64", "paging32", "fpu64", "xsave64"])}
 STREAMS = {"streams": all_streams}
-STEPS = WAYS | OTHERS | WINDOWS | STREAMS
-GROUPS = {"ways": WAYS, "others": OTHERS, "windows": WINDOWS, "streams": STREAMS}
+STEPS = WAYS | OTHERS | WINDOWS | TRACES | STREAMS
+GROUPS = {"ways": WAYS, "others": OTHERS, "windows": WINDOWS, "traces": TRACES,
+          "streams": STREAMS}
 
 
 def group(name):
