@@ -15,7 +15,7 @@ from lib import streams
 from lib.ways import SEED, Way, kvm_runs
 from vas import paths
 from vas.debianqemu import debian_qemu
-from vas.handover import lost_features
+from vas.handover import lost_features, wait_completed
 from vas.host import LocalHost
 from vas.machine import Machine, MachineError
 from vas.patience import patiently
@@ -312,6 +312,34 @@ def debugger():
             guest.expect_laps(3)
 
 
+def reset():
+    """A reset that is asked for while a migration saves the machine comes after that: not into the stream."""
+    need_kvm()
+    incoming = ["-incoming", "defer"]
+    for accel in streams.ACCELS:
+        with streams.guest_in(accel, None) as source, \
+                streams.guest_in(accel, None, start=False, more=incoming) as copy:
+            machine = source.machine
+            stream = "file:" + machine.host.scratch("stream")
+            source.expect_laps(3)
+            streams.set_capabilities(machine, "pause-before-switchover")
+            machine.qmp("migrate", uri=stream)
+            wait_until(lambda: streams.status(machine) == "pre-switchover", "the migration does not pause")
+            machine.qmp("system_reset")
+            # The main loop looks for such a request each time before it takes a command.
+            machine.qmp("query-status")
+            expect_equal("resets", [], machine.events("RESET"))
+            machine.qmp("migrate-continue", state="pre-switchover")
+            wait_completed(machine)
+            machine.wait_event("RESET", 10)
+            copy.machine.qmp("migrate-incoming", uri=stream)
+            wait_completed(copy.machine)
+            copy.machine.cont()
+            copy.expect_laps(3)
+            if "soak64" in copy.machine.debugcon.text():
+                raise Failure("the copy's guest has booted anew")
+
+
 def by_kind(name):
     need_kvm()
     streams.by_kind(name)
@@ -336,4 +364,4 @@ main({**{name: functools.partial(by_kind, name) for name in streams.KINDS},
       "plain-kvm": functools.partial(plain_form, "plain-kvm"),
       "plain-tcg": functools.partial(plain_form, "plain-tcg"),
       "plain-refusals": plain_refusals, "kvmvapic": kvmvapic, "waits": waits,
-      "in-a-row": in_a_row, "window": window, "debugger": debugger})
+      "in-a-row": in_a_row, "window": window, "debugger": debugger, "reset": reset})
