@@ -27,7 +27,7 @@ class AmdRig(Rig):
 
     cpu = "amd"
     vendor = "amd"
-    usual_model = "EPYC,+svm,+npt,+umip,+pku,+pcid,+invpcid"
+    usual_model = "EPYC,+svm,+npt,+umip,+pku,+pcid,+invpcid,+xsaves,+serialize"
     emulator = "QEMU"
     kernel_package = "linux-image-cloud-amd64"
     # halt_poll_ns: a host CPU that polls takes time from those that work.

@@ -84,21 +84,6 @@ x86_switch_find_cpuid(struct kvm_cpuid2 *table, uint32_t leaf,
     return NULL;
 }
 
-/* Size of the XSAVE area in the standard format for the components @mask. */
-static uint32_t x86_tcg_xsave_size(uint64_t mask)
-{
-    uint32_t size = sizeof(X86LegacyXSaveArea) + sizeof(X86XSaveHeader);
-
-    for (int i = XSTATE_SSE_BIT + 1; i < XSAVE_STATE_AREA_COUNT; i++) {
-        const ExtSaveArea *esa = &x86_ext_save_areas[i];
-
-        if ((mask >> i) & 1) {
-            size = MAX(size, esa->offset + esa->size);
-        }
-    }
-    return size;
-}
-
 /* Append the names of feature word @w's @bits to @names. */
 static void x86_tcg_name_features(GString *names, FeatureWord w,
                                   uint64_t bits)
@@ -156,7 +141,7 @@ static void x86_tcg_name_used_features(CPUX86State *env, GString *names)
     for (int i = XSTATE_YMM_BIT; i < XSAVE_STATE_AREA_COUNT; i++) {
         const ExtSaveArea *esa = &x86_ext_save_areas[i];
 
-        if ((env->xcr0 >> i) & 1) {
+        if (((env->xcr0 | env->xss) >> i) & 1) {
             x86_tcg_name_features(names, esa->feature,
                                   esa->bits & ~env->features[esa->feature]);
         }
@@ -179,9 +164,10 @@ bool x86_tcg_check_used_features(CPUState *cs, Error **errp)
         return true;
     }
     error_setg(errp, "vCPU %d uses CPU features that its model lacks:"
-               " %s (CR4 " TARGET_FMT_lx ", XCR0 0x%" PRIx64 ")",
+               " %s (CR4 " TARGET_FMT_lx ", XCR0 0x%" PRIx64
+               ", XSS 0x%" PRIx64 ")",
                cs->cpu_index, names->len ? names->str : "unknown ones",
-               env->cr[4], env->xcr0);
+               env->cr[4], env->xcr0, env->xss);
     return false;
 }
 
@@ -219,7 +205,7 @@ static void x86_tcg_hide_subleaves(CPUX86State *env,
         if (e->function == 7 && e->index == 0) {
             e->eax = MIN(e->eax, env->cpuid_level_func7);
         } else if (e->function == 0xd && e->index == 0) {
-            e->ecx = xcr0 ? x86_tcg_xsave_size(xcr0) : 0;
+            e->ecx = xcr0 ? xsave_area_size(xcr0, false) : 0;
         } else if (e->function == 0xd && e->index > 1 && e->index < 64 &&
                    !((xcr0 | xss) >> e->index & 1)) {
             e->eax = e->ebx = e->ecx = e->edx = 0;
@@ -380,7 +366,10 @@ bool x86_tcg_cpuid(CPUX86State *env, uint32_t leaf, uint32_t subleaf,
         break;
     case 0xd:
         if (e->index == 0) {
-            *ebx = x86_tcg_xsave_size(env->xcr0);
+            *ebx = xsave_area_size(env->xcr0, false);
+        } else if (e->index == 1 &&
+                   e->eax & (CPUID_XSAVE_XSAVEC | CPUID_XSAVE_XSAVES)) {
+            *ebx = xsave_area_size(env->xcr0 | env->xss, true);
         }
         break;
     }
