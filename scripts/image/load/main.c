@@ -9,6 +9,7 @@
  *   vas-load: FAIL <check>: expected ... got ...
  *   vas-load: verdict pass checks N
  *   vas-load: verdict fail checks N failures M
+ *   vas-load: rate NAME R
  * It ends after --rounds, after --seconds, or at SIGTERM or SIGINT.
  */
 #include <getopt.h>
@@ -78,8 +79,9 @@ static void usage(void)
             "[--every S]\n"
             "                [--block DISK]... [--link INTERFACE,INTERFACE]\n"
             "                [--pm-timer PORT]\n"
-            "--block overwrites DISK.  With any of the last three, nothing "
-            "else is done.\n");
+            "       vas-load --rate getpid|switch|fault [--seconds S]\n"
+            "--block overwrites DISK.  With it, --link, --pm-timer or --rate "
+            "nothing else is done.\n");
     exit(2);
 }
 
@@ -93,12 +95,14 @@ int main(int argc, char **argv)
         { "block", required_argument, NULL, 'b' },
         { "link", required_argument, NULL, 'n' },
         { "pm-timer", required_argument, NULL, 'p' },
+        { "rate", required_argument, NULL, 'R' },
         { "child", required_argument, NULL, 'c' },
         { 0 },
     };
     unsigned long rounds = 0;
     double limit = 0, every = 1, start, told = 0;
     void (*const *work)(void);
+    const char *rate = NULL;
     char *second;
     int c;
 
@@ -142,6 +146,9 @@ int main(int argc, char **argv)
             }
             ask(drift_round);
             break;
+        case 'R':
+            rate = optarg;
+            break;
         case 'c':
             process_child(optarg);
             break;
@@ -151,6 +158,9 @@ int main(int argc, char **argv)
     }
     if (optind != argc) {
         usage();
+    }
+    if (rate) {
+        return rate_tell(rate, limit ? limit : 1) ? 0 : 2;
     }
     load.self = "/proc/self/exe";
     setvbuf(stdout, NULL, _IOLBF, 0);
