@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
 QEMU as a package has it, without -Daccel_switch_selftest: it switches, and knows nothing of what only
-tests ask for.
+tests ask for; ./vas install and ./vas deb.
 """
 
 import fcntl
 import os
+import shutil
 import subprocess
+import tempfile
 
-from vas import paths
+from vas import debs, paths
 from vas.check import CheckError, build_targets
 from vas.machine import QMPError
-from vas.testing import Failure, Payload, expect_equal, main, need_kvm
+from vas.patience import patiently
+from vas.testing import Failure, Payload, Skip, expect_equal, main, need_kvm, run_command
 
 PACKAGE = os.path.join(paths.BUILD, "qemu-package")
 # QEMU has trace events of all of QMP's commands: x_accel_roundtrip is not among these.
@@ -66,4 +69,86 @@ def without_selftest():
         expect_equal("switches", 20, machine.qmp("query-accel")["switches"])
 
 
-main({"without-selftest": without_selftest})
+def files_below(folder):
+    return sorted(os.path.relpath(os.path.join(where, name), folder)
+                  for where, _, names in os.walk(folder) for name in names)
+
+
+def completed(program, word, previous):
+    """What bash's completion of @program offers for @word after @previous."""
+    share = os.path.join(os.path.dirname(program), "../share/bash-completion/completions")
+    script = (f". {share}/{os.path.basename(program)}; _qemu_vas {program} '{word}' '{previous}';"
+              " printf '%s\\n' \"${COMPREPLY[@]}\"")
+    return subprocess.run(["bash", "-c", script], check=True, capture_output=True,
+                          text=True).stdout.split()
+
+
+def expect_switches(program):
+    """The installed @program switches its own firmware, if there is a KVM."""
+    need_kvm()
+    said = subprocess.run([program, "-accel", "switch", "-display", "none", "-monitor", "stdio", "-m", "64"],
+                          input="switch_accel tcg\nswitch_accel kvm\nquit\n", text=True, check=True,
+                          capture_output=True, timeout=patiently(60)).stdout
+    for way in ("kvm -> tcg: downtime", "tcg -> kvm: downtime"):
+        expect_equal(f"'{way}'", True, way in said)
+
+
+def install():
+    """./vas install puts programs there that switch, and takes all away again."""
+    build()
+    with tempfile.TemporaryDirectory() as folder:
+        prefix = os.path.join(folder, "a prefix")
+        os.mkdir(prefix)
+        mine = os.path.join(prefix, "bin/mine")
+        os.makedirs(os.path.dirname(mine))
+        with open(mine, "w", encoding="utf-8"):
+            pass
+        said = run_command("install", "--no-build", "--prefix", prefix)
+        program = os.path.join(prefix, "bin/qemu-vas-x86_64")
+        expect_equal("its word", True, f"{program}" in said)
+        expect_equal("-accel sw", ["switch", "switch,initial=kvm", "switch,initial=tcg"],
+                     completed(program.replace(" ", "\\ "), "sw", "-accel"))
+        expect_equal("-device isa-acc", ["isa-accel-switch"],
+                     completed(program.replace(" ", "\\ "), "isa-acc", "-device"))
+        expect_switches(program)
+        said = run_command("install", "--remove", "--prefix", prefix)
+        expect_equal("what is left", ["bin/mine"], files_below(prefix))
+        expect_equal("its word", True, "files removed" in said)
+        said = run_command("install", "--remove", "--prefix", prefix)
+        expect_equal("the second time", True, "nothing of qemu-vas" in said)
+    expect_equal("an unwritable prefix", True, "vas install: " in
+                 run_command("install", "--no-build", "--prefix", "/proc/none", status=1, errors=True))
+
+
+def codename():
+    with open("/etc/os-release", encoding="utf-8") as file:
+        return dict(line.rstrip().split("=", 1) for line in file if "=" in line)["VERSION_CODENAME"]
+
+
+def deb():
+    """The package is made, lintian finds no fault, and a minimal Debian installs it, runs it and removes it."""
+    for tool, package in (("dh", "debhelper"), ("lintian", "lintian"), ("mmdebstrap", "mmdebstrap")):
+        if not shutil.which(tool):
+            raise Skip(f"{package} is not installed (scripts/packages/deb.list)")
+    if os.geteuid():
+        raise Skip("mmdebstrap needs root")
+    build()
+    said = run_command("deb", "--maintainer", "nobody", status=2, errors=True)
+    expect_equal("no address", True, "--maintainer 'NAME <MAIL>'" in said)
+    with tempfile.TemporaryDirectory() as folder:
+        path = run_command("deb", "--maintainer", "qemu-vas packagers <packages@qemu-vas.org>", "--output",
+                           folder, timeout=600).split()[-1]
+        hook = os.path.join(paths.TOP, "tests/local/package-chroot.sh")
+        done = subprocess.run(["mmdebstrap", "--mode=root", "--variant=minbase", "--format=null",
+                               "--aptopt=APT::Install-Recommends false",
+                               f"--customize-hook={hook} \"$1\" {path}", codename(), "-",
+                               debs.sources_line("amd64", codename())],
+                              check=False, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, timeout=patiently(600))
+        print(done.stdout)
+        expect_equal("mmdebstrap's status", 0, done.returncode)
+        expect_equal("it has run", True, "QEMU emulator version" in done.stdout)
+        expect_equal("what is left", True, "left: none" in done.stdout)
+
+
+main({"without-selftest": without_selftest, "install": install, "deb": deb})
