@@ -13,7 +13,7 @@ import sys
 import time
 
 from vas import (benchalternatives, benchdowntime, benchlinux, benchplot, benchreport, benchsampling,
-                 benchspeed, benchwindows, check, front, paths)
+                 benchspeed, benchunused, benchwindows, check, front, paths)
 from vas.benchguest import ERRORS
 from vas.benchload import Others
 from vas.benchstats import INTERRUPT
@@ -23,8 +23,8 @@ from vas.testing import Failure, Skip, need_kvm
 
 MEASUREMENTS = {"downtime": benchdowntime, "windows": benchwindows, "speed": benchspeed,
                 "sampling": benchsampling, "alternatives": benchalternatives}
-# Those that choose their host() themselves: ./vas bench all leaves them out.
-ELSEWHERE = {"linux": benchlinux}
+# Those that ./vas bench all leaves out: they take long, or need what others don't.
+APART = {"linux": benchlinux, "unused": benchunused}
 
 
 def say(sentence):
@@ -42,7 +42,7 @@ def write_json(path, result):
 
 def host_of(arguments):
     """The host of a measurement, to be entered."""
-    if arguments.what in ELSEWHERE:
+    if hasattr(arguments.module, "host"):
         return arguments.module.host(arguments)
     need_kvm()
     return LocalHost()
@@ -111,7 +111,7 @@ def parse(argv):
     parser = argparse.ArgumentParser(prog="./vas bench", description="Measure.",
                                      epilog="docs/performance.rst says what each number means.")
     commands = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
-    for name, module in {**MEASUREMENTS, **ELSEWHERE}.items():
+    for name, module in {**MEASUREMENTS, **APART}.items():
         command = commands.add_parser(name, help=module.HELP, description=module.__doc__,
                                       formatter_class=argparse.RawDescriptionHelpFormatter,
                                       epilog=module.MEANING)
@@ -121,8 +121,8 @@ def parse(argv):
         command.add_argument("--svg", metavar="FILE", type=paths.output_file,
                              help="draw them to FILE")
         command.set_defaults(module=module, run=run_one, report=None, parser=command)
-    command = commands.add_parser("all", help="all of these but linux, with a report",
-                                  description="All measurements but linux with their defaults, and a report: "
+    command = commands.add_parser("all", help="all of these but linux and unused, with a report",
+                                  description="All measurements but linux and unused with their defaults, and a report: "
                                   "one page of HTML with pictures and tables, and the numbers as "
                                   "JSON. About 8 minutes.")
     command.add_argument("--report", metavar="DIR", type=folder_to_write, required=True,

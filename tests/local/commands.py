@@ -9,6 +9,7 @@ import tempfile
 import xml.etree.ElementTree
 
 from vas import benchplot, oracle, paths
+from vas.bench import MEASUREMENTS
 from vas.doctor import Section, examine_answer, verdict
 from vas.machine import Machine
 from vas.soak import run_and_write
@@ -27,6 +28,7 @@ BENCH = {
     "speed": ["cpu", "guests"],
     "sampling": ["cpu", "duty_percent", "speeds"],
     "alternatives": ["cpu", "machine_type", "poll_ms", "ways"],
+    "unused": ["cpu", "guests", "process"],
 }
 PLACE = ["commit", "cpu", "cpus", "date", "kernel", "kvm_module", "virtualization"]
 DIRECTION = ["max_us", "p50_us", "p90_us", "p99_us", "phases", "ratio_to_stop_cont"]
@@ -100,13 +102,13 @@ def bench_report():
         run_command("bench", "downtime", "--quick", "--svg", picture)
         expect_svg(picture)
         run_command("bench", "all", "--quick", "--report", folder)
-        for name in BENCH:
+        for name in MEASUREMENTS:
             expect_members(name, read_json(os.path.join(folder, f"{name}.json")))
             expect_svg(os.path.join(folder, f"{name}.svg"))
         page = xml.etree.ElementTree.parse(os.path.join(folder, "index.html")).getroot()
         expect_equal("page", "html", page.tag)
-        expect_equal("sections", list(BENCH), [title.text for title in page.iter("h2")])
-        expect_equal("pictures", len(BENCH),
+        expect_equal("sections", list(MEASUREMENTS), [title.text for title in page.iter("h2")])
+        expect_equal("pictures", len(MEASUREMENTS),
                      len(list(page.iter("{http://www.w3.org/2000/svg}svg"))))
         failed = [part.text for part in page.iter("p") if part.get("class") == "failed"]
         expect_equal("what the report warns of", 1, len(failed))
