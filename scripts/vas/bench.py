@@ -3,7 +3,7 @@
 ./vas bench: measure.
 
 Each measurement is a module bench*.py with HELP, MEANING, add_arguments(), check(), measure(),
-tables(), notes() and draw().  This is their command line.
+tables(), notes() and draw(), and host() if it is not this machine.  This is their command line.
 """
 
 import argparse
@@ -55,7 +55,7 @@ def measure(arguments):
         place = benchreport.where(arguments.host)
         result = arguments.module.measure(arguments)
     return {"measurement": arguments.what, "quick": arguments.quick, "place": place,
-            "others_cpus": others.cpus(), **result}
+            "others_cpus": others.cpus(), "others_of": os.cpu_count(), **result}
 
 
 def run_one(arguments):

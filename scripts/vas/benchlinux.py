@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
-./vas bench linux: how often in a second a Debian i386 gets through the kernel, under -accel switch and
-under plain KVM.
+./vas bench linux: a Debian i386's system calls, context switches and page faults per second, under -accel
+switch and under plain KVM.
 
 Both are the same QEMU with -cpu host. They take turns. Where this machine's KVM can't run the guest, it
 is measured in the rig.
@@ -13,7 +13,7 @@ import statistics
 import sys
 
 from vas import image
-from vas.benchspeed import check_turns, running
+from vas.benchspeed import check_runs, check_turns, running
 from vas.benchstats import Progress, spread
 from vas.debian import Guest, disk_arguments
 from vas.front import guest_host
@@ -37,14 +37,21 @@ BOOT_SECONDS = 1200
 
 
 def add_arguments(parser):
-    parser.add_argument("--turns", type=int, metavar="N", help="turns of each guest (8)")
+    parser.add_argument("--runs", type=int, metavar="N", help="runs, with fresh guests (4)")
+    parser.add_argument("--turns", type=int, metavar="N", help="turns of each guest in a run (4)")
     parser.add_argument("--seconds", type=float, metavar="S", help="length of each rate in a turn (1)")
     parser.add_argument("--rig", action="store_true", help="in the rig, even if this machine's KVM would do")
 
 
 def check(arguments):
     """Fill in what was not given; a Failure says what can't be."""
-    check_turns(arguments, 8, 1)
+    check_runs(arguments)
+    check_turns(arguments, 4, 1)
+
+
+def _seconds(arguments):
+    """How long a run takes at most."""
+    return 2 * BOOT_SECONDS + arguments.turns * len(ACCELS) * len(RATES) * (arguments.seconds + 10)
 
 
 def host(arguments):
@@ -52,8 +59,8 @@ def host(arguments):
     def say(sentence):
         print(f"bench: {sentence}", file=sys.stderr, flush=True)
 
-    seconds = arguments.turns * len(ACCELS) * len(RATES) * (arguments.seconds + 10) + 3 * BOOT_SECONDS
-    return guest_host(say, arguments.rig, disks=[str(image.image_path())], deadline=seconds)
+    return guest_host(say, arguments.rig, disks=[str(image.image_path())],
+                      deadline=arguments.runs * _seconds(arguments))
 
 
 def _boot(accel, where, deadline):
@@ -79,16 +86,12 @@ def _rate(guest, name, seconds):
     return float(found.group(1))
 
 
-def measure(arguments):
-    """What --json writes."""
-    where = arguments.host
-    deadline = 2 * BOOT_SECONDS + arguments.turns * len(RATES) * len(ACCELS) * (arguments.seconds + 10)
-    progress = Progress("linux", len(ACCELS) * (1 + arguments.turns))
-    rates = {name: {accel: [] for accel in ACCELS} for name in RATES}
+def _run(arguments, rates, progress):
+    """One run: adds to @rates; returns the features that the guest of -accel switch lacks."""
     with contextlib.ExitStack() as stack:
         guests = {}
         for accel in ACCELS:
-            guests[accel] = _boot(accel, where, deadline)
+            guests[accel] = _boot(accel, arguments.host, _seconds(arguments))
             stack.callback(guests[accel].machine.close)
             progress.step()
         for turn in range(arguments.turns):
@@ -98,9 +101,17 @@ def measure(arguments):
                     for name in RATES:
                         rates[name][accel].append(_rate(guests[accel], name, arguments.seconds))
                 progress.step()
-        lost = guests["switch"].machine.qmp("query-accel")["features-lost"]
-    return {"parameters": {"turns": arguments.turns, "seconds": arguments.seconds},
-            "host": "rig" if where.name == "rig" else "kvm",
+        return guests["switch"].machine.qmp("query-accel")["features-lost"]
+
+
+def measure(arguments):
+    """What --json writes."""
+    progress = Progress("linux", len(ACCELS) * arguments.runs * (1 + arguments.turns))
+    rates = {name: {accel: [] for accel in ACCELS} for name in RATES}
+    for _ in range(arguments.runs):
+        lost = _run(arguments, rates, progress)
+    return {"parameters": {name: getattr(arguments, name) for name in ("runs", "turns", "seconds")},
+            "host": "rig" if arguments.host.name == "rig" else "kvm",
             "features_lost": lost,
             "rates": {name: {"per_second": {accel: spread(values, 0) for accel, values in one.items()},
                              "ratio": round(statistics.median(one["switch"]) /
@@ -118,7 +129,7 @@ def tables(result):
 def notes(result):
     """Sentences below the tables."""
     values = result["parameters"]
-    said = [f"{values['turns']} turn(s) of {values['seconds']:g} s for each rate.",
+    said = [f"{values['runs']} run(s) of {values['turns']} turn(s) of {values['seconds']:g} s for each rate.",
             "The guest loses against -cpu host: " + (", ".join(result["features_lost"]) or "nothing") + "."]
     if result["host"] == "rig":
         said.append("Measured in the rig, on a host made by emulation: only the ratios mean anything.")

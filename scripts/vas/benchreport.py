@@ -46,11 +46,11 @@ BUSY = 0.1
 
 def _notes(measurement, result):
     """Sentences below the tables."""
-    others, cpus = result["others_cpus"], result["place"]["cpus"]
+    others, cpus = result["others_cpus"], result["others_of"]
     said = [*measurement.notes(result),
-            f"Meanwhile other programs kept {others:.2f} of the host's {cpus} CPUs busy."]
+            f"Meanwhile other programs kept {others:.2f} of this machine's {cpus} CPUs busy."]
     if others > BUSY * cpus:
-        said.append("THE HOST WAS BUSY: measure again when it is idle.")
+        said.append("THE MACHINE WAS BUSY: measure again when it is idle.")
     return said
 
 

@@ -55,13 +55,18 @@ def check_turns(arguments, turns, seconds):
         raise Failure(f"--seconds must be 0.1 to 600, not {arguments.seconds}")
 
 
-def check(arguments):
-    """Fill in what was not given; a Failure says what can't be."""
-    check_turns(arguments, 3, 1)
+def check_runs(arguments):
+    """The same for --runs."""
     if arguments.runs is None:
         arguments.runs = 1 if arguments.quick else 4
     if not 1 <= arguments.runs <= 1000:
         raise Failure(f"--runs must be 1 to 1000, not {arguments.runs}")
+
+
+def check(arguments):
+    """Fill in what was not given; a Failure says what can't be."""
+    check_turns(arguments, 3, 1)
+    check_runs(arguments)
     arguments.guest = list(dict.fromkeys(arguments.guest or GUESTS))
 
 

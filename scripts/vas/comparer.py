@@ -53,7 +53,8 @@ def left_open(place):
     kvm, tcg = int(place["kvm"], 16), int(place["tcg"], 16)
     if len(place["kvm"]) != 2:
         return None
-    if place["address"] % 64 == 0 and tcg in (3, 7) and kvm & ~tcg == 0:
+    # The first byte of XSTATE_BV (x87, SSE, AVX), and the second (PKRU)
+    if (place["address"] % 64 == 0 and tcg <= 7 or place["address"] % 64 == 1 and tcg == 2) and kvm & ~tcg == 0:
         return "xsave"
     if place["address"] % 4 == 0 and kvm ^ tcg == 0x20 and kvm & 0x21 == 0x21:
         return "page tables"

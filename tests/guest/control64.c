@@ -276,6 +276,40 @@ static void write_xcr0(uint32_t value)
     asm volatile("xsetbv" : : "a" (value), "d" (0), "c" (0) : "memory");
 }
 
+#define XSAVE(instruction, mask)                                        \
+    MAY_FAULT("movl %3, %%eax\n\t"                                      \
+              "xorl %%edx, %%edx\n\t"                                   \
+              instruction " (%2)", "r" (&xsave_area), "r" (mask))
+
+static struct {
+    uint8_t x87[24];
+    uint32_t mxcsr, others[249];
+} xsave_area __attribute__((aligned(64)));
+
+/* MXCSR goes with AVX's state, too (SDM vol. 1, 13.5.2). */
+static void check_xsave(void)
+{
+    static const uint32_t initial = 0x1f80, up = 0x5f80;
+    uint64_t cr0 = read_cr0();
+    uint32_t mxcsr;
+
+    write_cr0(cr0 | CR0_TS);
+    ask_switch();
+    verify("XSAVE with TS", VECTOR_NM, XSAVE("xsave64", XCR0_AVX));
+    verify("XRSTOR with TS", VECTOR_NM, XSAVE("xrstor64", XCR0_AVX));
+    write_cr0(cr0);
+    asm volatile("ldmxcsr %0" : : "m" (up));
+    ask_switch();
+    verify("XSAVE of AVX", 0, XSAVE("xsave64", XCR0_AVX));
+    verify("MXCSR saved", up, xsave_area.mxcsr);
+    asm volatile("ldmxcsr %0" : : "m" (initial));
+    ask_switch();
+    verify("XRSTOR of AVX", 0, XSAVE("xrstor64", XCR0_AVX));
+    asm volatile("stmxcsr %0" : "=m" (mxcsr));
+    verify("MXCSR loaded", up, mxcsr);
+    asm volatile("ldmxcsr %0" : : "m" (initial));
+}
+
 /* What XCR0 turns off is as it was when it is on again. */
 static void check_xcr0(void)
 {
@@ -296,6 +330,7 @@ static void check_xcr0(void)
     for (int i = 0; i < 4; i++) {
         verify("YMM3", pattern[i], got[i]);
     }
+    check_xsave();
     ask_switch();
     write_xcr0(1);
     write_cr4(cr4);

@@ -3,7 +3,7 @@
  * spec64: the MSRs that control speculation, as many as the CPU has: each keeps
  * what is written under one accelerator, and has it under the other; commands
  * can't be read; reserved bits and MSRs that are not there fault (SDM vol. 4;
- * APM vol. 2, "Speculation Control MSRs").  SERIALIZE, if the CPU has it.
+ * APM vol. 2, "Speculation Control MSRs").
  */
 #include "lib/fault.h"
 
@@ -124,18 +124,6 @@ static void check_virt_ssbd(void)
     }
 }
 
-#define SERIALIZE       ".byte 0x0f, 0x01, 0xe8"
-
-static void check_serialize(void)
-{
-    bool there = leaf7_edx & 1u << 14;
-
-    verify("SERIALIZE", 0, MAY_FAULT(SERIALIZE) ^ (there ? 0 : VECTOR_UD));
-    ask_switch();
-    verify("SERIALIZE with a prefix", VECTOR_UD,
-           MAY_FAULT(".byte 0x66\n\t" SERIALIZE));
-}
-
 void kernel_main(void)
 {
     uint32_t unused;
@@ -151,7 +139,6 @@ void kernel_main(void)
         check_command("FLUSH_CMD", MSR_FLUSH_CMD, L1D_FLUSH,
                       leaf7_edx & 1u << 28);
         check_virt_ssbd();
-        check_serialize();
         lap_done();
     }
 }

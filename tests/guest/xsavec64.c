@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * xsavec64: XSAVE's areas in compacted form: what one accelerator has written
- * with XSAVEC or XSAVES the other loads with XRSTOR or XRSTORS, each set of
- * components; what they refuse; IA32_XSS, and the areas' sizes in CPUID
+ * with XSAVEC or XSAVES the other loads with XRSTOR or XRSTORS, each set of the
+ * components x87, SSE, AVX and PKRU; what they refuse, also at CPL3; IA32_XSS,
+ * and the areas' sizes in CPUID
  * (SDM vol. 1, "Managing State Using the XSAVE Feature Set").
  */
 #include "lib/fault.h"
@@ -21,6 +22,8 @@
 #define ALL             (X87 | SSE | AVX | PKRU)
 #define COMPACTED       (1ull << 63)
 #define MXCSR_INITIAL   0x1f80
+#define FCW_INITIAL     0x37f
+#define FTW_ST0         0x80            /* after one FLD */
 
 #define LEGACY_SIZE     512
 #define HEADER_END      576
@@ -28,9 +31,15 @@
 #define PKRU_SIZE       8
 
 typedef struct Area {
-    uint8_t x87[24];
+    uint16_t fcw, fsw;
+    uint8_t ftw, reserved_5;
+    uint16_t fop;
+    uint64_t fip, fdp;
     uint32_t mxcsr, mxcsr_mask;
-    uint8_t st[128];
+    struct {
+        uint64_t mantissa;
+        uint16_t exponent, reserved[3];
+    } st[8];
     uint64_t xmm[16][2];
     uint8_t unused[96];
     uint64_t xstate_bv, xcomp_bv, reserved[6];
@@ -40,6 +49,12 @@ typedef struct Area {
 typedef struct Registers {
     uint64_t ymm[16][4];
     uint32_t mxcsr, pkru;
+    struct {
+        uint64_t mantissa;
+        uint16_t exponent;
+    } st0;
+    uint16_t fcw;
+    uint8_t ftw;
 } Registers;
 
 /*
@@ -48,11 +63,19 @@ typedef struct Registers {
  */
 static Area saved, loaded;
 
-static const Registers none = { .mxcsr = MXCSR_INITIAL };
+static const Registers none = { .mxcsr = MXCSR_INITIAL, .fcw = FCW_INITIAL };
+
+static bool at_user;
+static uint64_t user_vector;
+static uint8_t user_stack[4096] __attribute__((aligned(64)));
 
 void trap(Frame *frame)
 {
-    if (!fault_taken(frame)) {
+    if (at_user) {
+        at_user = false;
+        user_vector = frame->vector;
+        return_to_caller(frame);
+    } else if (!fault_taken(frame)) {
         check_value("no other trap, at RIP", frame->rip, frame->vector);
         debug_exit(2);
     }
@@ -77,6 +100,11 @@ static void choose(Registers *r)
     }
     r->mxcsr = MXCSR_INITIAL ^ (next_random() & 0x603f);
     r->pkru = (next_random() & 0xfffffff0) | 4;
+    /* A normal number; any rounding */
+    r->st0.mantissa = next_random() | 1ull << 63;
+    r->st0.exponent = 0x3000 + (next_random() & 0xfff);
+    r->fcw = FCW_INITIAL ^ (next_random() & 0xc00);
+    r->ftw = FTW_ST0;
 }
 
 /* XSAVEC writes no more of the header than the first two words. */
@@ -101,12 +129,21 @@ static void set(const Registers *r)
                  : : "r" (r->ymm) : "memory");
     asm volatile("ldmxcsr %0" : : "m" (r->mxcsr));
     asm volatile("wrpkru" : : "a" (r->pkru), "c" (0), "d" (0) : "memory");
+    asm volatile("fninit\n\t"
+                 "fldcw %0\n\t"
+                 "fldt %1" : : "m" (r->fcw), "m" (r->st0));
 }
 
 static void get(Registers *r)
 {
+    static Area x87;
     uint32_t edx;
 
+    asm volatile("fxsave64 %0" : "=m" (x87));
+    r->fcw = x87.fcw;
+    r->ftw = x87.ftw;
+    r->st0.mantissa = x87.st[0].mantissa;
+    r->st0.exponent = x87.st[0].exponent;
     asm volatile(EACH_YMM("vmovdqu %%ymm\\i, 32*\\i(%0)")
                  : : "r" (r->ymm) : "memory");
     asm volatile("stmxcsr %0" : "=m" (r->mxcsr));
@@ -129,6 +166,15 @@ static void verify_half(const char *what, const uint64_t *expected,
     verify(what, expected[1], words[1]);
 }
 
+static void verify_x87(const char *what, const Registers *r, uint16_t fcw,
+                       uint8_t ftw, uint64_t mantissa, uint16_t exponent)
+{
+    verify(what, r->fcw, fcw);
+    verify(what, r->ftw, ftw);
+    verify(what, r->st0.mantissa, mantissa);
+    verify(what, r->st0.exponent, exponent);
+}
+
 /* The registers of @mask as @r has them, the others as in @others. */
 static void verify_registers(const char *what, uint64_t mask,
                              const Registers *r, const Registers *others)
@@ -136,6 +182,8 @@ static void verify_registers(const char *what, uint64_t mask,
     Registers now;
 
     get(&now);
+    verify_x87(what, mask & X87 ? r : others, now.fcw, now.ftw,
+               now.st0.mantissa, now.st0.exponent);
     for (int i = 0; i < 16; i++) {
         verify_half(what, (mask & SSE ? r : others)->ymm[i], now.ymm[i]);
         verify_half(what, &(mask & AVX ? r : others)->ymm[i][2],
@@ -151,8 +199,11 @@ static void verify_area(uint64_t mask, const Registers *r)
     const uint8_t *place = saved.extended;
 
     verify("XCOMP_BV", mask | COMPACTED, saved.xcomp_bv);
-    /* Whether x87 is in use after FNINIT is up to the processor. */
-    verify("XSTATE_BV", mask & ~X87, saved.xstate_bv & ~X87);
+    verify("XSTATE_BV", mask, saved.xstate_bv);
+    if (mask & X87) {
+        verify_x87("x87 in memory", r, saved.fcw, saved.ftw,
+                   saved.st[0].mantissa, saved.st[0].exponent);
+    }
     if (mask & SSE) {
         verify("MXCSR in memory", r->mxcsr, saved.mxcsr);
         for (int i = 0; i < 16; i++) {
@@ -201,24 +252,12 @@ static void check_round(bool supervisor, uint64_t mask)
     verify_registers("initial registers", mask, &none, &second);
 }
 
-/* In standard form MXCSR goes with AVX's state as well. */
-static void check_standard(void)
+static void verify_all(uint64_t vector, const char *why)
 {
-    Registers first, second;
-
-    choose(&first);
-    choose(&second);
-    saved.xstate_bv = saved.xcomp_bv = 0;
-    saved.reserved[0] = 0;
-    set(&first);
-    ask_switch();
-    verify("saved AVX", 0, XSTATE("xsave64", &saved, AVX));
-    verify("MXCSR with AVX", first.mxcsr, saved.mxcsr);
-    set(&second);
-    ask_switch();
-    verify("loaded AVX", 0, XSTATE("xrstor64", &saved, AVX));
-    second.mxcsr = first.mxcsr;
-    verify_registers("AVX and MXCSR", AVX, &first, &second);
+    verify(why, vector, XSTATE("xsavec64", &saved, SSE));
+    verify(why, vector, XSTATE("xsaves64", &saved, SSE));
+    verify(why, vector, XSTATE("xrstor64", &loaded, SSE));
+    verify(why, vector, XSTATE("xrstors64", &loaded, SSE));
 }
 
 static void check_refusals(void)
@@ -254,12 +293,39 @@ static void check_refusals(void)
 
     write_cr0(cr0 | CR0_TS);
     ask_switch();
-    verify("XSAVE with TS", VECTOR_NM, XSTATE("xsave64", &saved, SSE));
-    verify("XSAVEC with TS", VECTOR_NM, XSTATE("xsavec64", &saved, SSE));
-    verify("XSAVES with TS", VECTOR_NM, XSTATE("xsaves64", &saved, SSE));
-    verify("XRSTOR with TS", VECTOR_NM, XSTATE("xrstor64", area, SSE));
-    verify("XRSTORS with TS", VECTOR_NM, XSTATE("xrstors64", area, SSE));
+    verify_all(VECTOR_NM, "with TS");
+    write_cr4(read_cr4() & ~CR4_OSXSAVE);
+    ask_switch();
+    verify_all(VECTOR_UD, "without OSXSAVE");
+    write_cr4(read_cr4() | CR4_OSXSAVE);
     write_cr0(cr0);
+}
+
+/* At CPL3, of the area at RBX; with REX.W, and UD2 behind */
+static const uint8_t user_xrstors[] = { 0x48, 0x0f, 0xc7, 0x1b, 0x0f, 0x0b };
+static const uint8_t user_xsavec[] = { 0x48, 0x0f, 0xc7, 0x23, 0x0f, 0x0b };
+static const uint8_t user_xsaves[] = { 0x48, 0x0f, 0xc7, 0x2b, 0x0f, 0x0b };
+
+static uint64_t user(const uint8_t *code)
+{
+    Frame entry = {
+        .rax = SSE, .rbx = (uintptr_t)&loaded, .rip = (uintptr_t)code,
+        .cs = USER_CS, .rflags = 0x3002, .ss = USER_DS,
+        .rsp = (uintptr_t)(user_stack + sizeof(user_stack) - 8),
+    };
+
+    at_user = true;
+    run(&entry);
+    return user_vector;
+}
+
+static void check_user(void)
+{
+    ask_switch();
+    verify("XSAVES at CPL3", VECTOR_GP, user(user_xsaves));
+    ask_switch();
+    verify("XRSTORS at CPL3", VECTOR_GP, user(user_xrstors));
+    verify("XSAVEC at CPL3", VECTOR_UD, user(user_xsavec));
 }
 
 static void check_xss(void)
@@ -302,22 +368,19 @@ static void check_sizes(void)
 
 void kernel_main(void)
 {
-    static const uint64_t masks[] = {
-        ALL, SSE, AVX, PKRU, SSE | AVX, SSE | PKRU, X87 | PKRU,
-    };
-
     put_string("xsavec64\n");
     setup_idt();
     write_cr4(read_cr4() | CR4_OSXSAVE | CR4_PKE);
     set_xcr0(ALL);
-    asm volatile("fninit");
     for (;;) {
-        for (int i = 0; i < sizeof(masks) / sizeof(masks[0]); i++) {
-            check_round(false, masks[i]);
-            check_round(true, masks[i]);
+        for (int i = 1; i < 16; i++) {
+            uint64_t mask = (i & 7) | (i & 8 ? PKRU : 0);
+
+            check_round(false, mask);
+            check_round(true, mask);
         }
-        check_standard();
         check_refusals();
+        check_user();
         check_xss();
         check_sizes();
         lap_done();

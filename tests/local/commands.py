@@ -37,7 +37,7 @@ PHASES = ["convert", "export", "import", "quiesce", "resume"]
 
 def expect_members(name, result):
     expect_equal(f"members of {name}",
-                 sorted(["measurement", "others_cpus", "parameters", "place", "quick", *BENCH[name]]),
+                 sorted(["measurement", "others_cpus", "others_of", "parameters", "place", "quick", *BENCH[name]]),
                  sorted(result))
     expect_equal("measurement", (name, True), (result["measurement"], result["quick"]))
     expect_equal("place", PLACE, sorted(result["place"]))

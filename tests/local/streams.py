@@ -9,9 +9,11 @@ import re
 import socket
 import subprocess
 import tempfile
+import time
 
 from lib import plain as plain_streams
 from lib import streams
+from lib.rigtest import say
 from lib.ways import SEED, Way, kvm_runs
 from vas import paths
 from vas.debianqemu import debian_qemu
@@ -312,32 +314,41 @@ def debugger():
             guest.expect_laps(3)
 
 
+# How often a reset meets a migration: without fix-migration-reset the test failed each time.
+RESETS = 40
+
+
 def reset():
-    """A reset that is asked for while a migration saves the machine comes after that: not into the stream."""
+    """
+    A reset in the middle of a migration: the guest boots anew where it lives on, and the stream has a whole
+    machine, of before or after.
+    """
     need_kvm()
-    incoming = ["-incoming", "defer"]
-    for accel in streams.ACCELS:
-        with streams.guest_in(accel, None) as source, \
-                streams.guest_in(accel, None, start=False, more=incoming) as copy:
-            machine = source.machine
-            stream = "file:" + machine.host.scratch("stream")
+    generator = random.Random(SEED)
+    say(f"VAS_SEED={SEED}")
+    with streams.guest_in("kvm", None) as source:
+        machine = source.machine
+        stream = "file:" + machine.host.scratch("stream")
+        took = 0.05
+        for n in range(RESETS):
+            machine.switch(("kvm", "tcg")[n % 4 == 3])
             source.expect_laps(3)
-            streams.set_capabilities(machine, "pause-before-switchover")
+            start = time.monotonic()
             machine.qmp("migrate", uri=stream)
-            wait_until(lambda: streams.status(machine) == "pre-switchover", "the migration does not pause")
+            time.sleep(generator.random() * took)
             machine.qmp("system_reset")
-            # The main loop looks for such a request each time before it takes a command.
-            machine.qmp("query-status")
-            expect_equal("resets", [], machine.events("RESET"))
-            machine.qmp("migrate-continue", state="pre-switchover")
             wait_completed(machine)
+            took = time.monotonic() - start
             machine.wait_event("RESET", 10)
-            copy.machine.qmp("migrate-incoming", uri=stream)
-            wait_completed(copy.machine)
-            copy.machine.cont()
-            copy.expect_laps(3)
-            if "soak64" in copy.machine.debugcon.text():
-                raise Failure("the copy's guest has booted anew")
+            machine.cont()
+            machine.debugcon.expect("soak64\n", 30)
+            source.expect_laps(3)
+            if n % 8 == 0:
+                with streams.guest_in("kvm", None, start=False, more=["-incoming", "defer"]) as copy:
+                    copy.machine.qmp("migrate-incoming", uri=stream)
+                    wait_completed(copy.machine)
+                    copy.machine.cont()
+                    copy.expect_laps(3)
 
 
 def by_kind(name):

@@ -22,7 +22,7 @@ def linux(deadline):
                            folder=folder)
         with open(os.path.join(folder, "result"), encoding="utf-8") as file:
             result = json.load(file)
-    expect_equal("members", sorted([*MEMBERS, "measurement", "others_cpus", "parameters", "place", "quick"]),
+    expect_equal("members", sorted([*MEMBERS, "measurement", "others_cpus", "others_of", "parameters", "place", "quick"]),
                  sorted(result))
     expect_equal("undocumented", [], [member for member in MEMBERS if f"``{member}``" not in page])
     expect_equal("host", "rig", result["host"])

@@ -50,11 +50,14 @@ static inline void load_spin(void)
     __asm__ volatile("1: subl $1, %0\n\tjnz 1b" : "+r"(n) : : "cc");
 }
 
+/* The time, in seconds; of CLOCK_MONOTONIC. */
+double load_seconds(void);
+
 /*
  * Do the work @name (getpid, switch, fault) for @seconds, and print a line with
  * the units per second.  False, with a message: it could not be done.
  */
-bool rate_tell(const char *name, double seconds);
+bool rate_measure(const char *name, double seconds);
 
 /* The concerns: each does one round. */
 void integer_round(void);

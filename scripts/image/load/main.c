@@ -65,7 +65,7 @@ static void ask(void (*concern)(void))
     asked[i] = concern;
 }
 
-static double seconds(void)
+double load_seconds(void)
 {
     struct timespec t;
 
@@ -160,7 +160,7 @@ int main(int argc, char **argv)
         usage();
     }
     if (rate) {
-        return rate_tell(rate, limit ? limit : 1) ? 0 : 2;
+        return rate_measure(rate, limit ? limit : 1) ? 0 : 2;
     }
     load.self = "/proc/self/exe";
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -170,7 +170,7 @@ int main(int argc, char **argv)
     sigprocmask(SIG_BLOCK, &stop_signals, NULL);
     printf("vas-load: start pid %d%s\n", getpid(),
            load.light ? " light" : "");
-    start = seconds();
+    start = load_seconds();
     work = asked[0] ? asked : concerns;
     if (work == concerns) {
         clock_begin();
@@ -182,7 +182,7 @@ int main(int argc, char **argv)
             work[i]();
         }
         load.rounds++;
-        t = seconds();
+        t = load_seconds();
         if (t - told >= every) {
             printf("vas-load: round %lu checks %lu %s\n", load.rounds,
                    load.checks, load.failures ? "FAILED" : "ok");

@@ -1,5 +1,5 @@
 /*
- * vas-load --rate: how often in a second, for ./vas bench linux
+ * vas-load --rate: system calls, context switches or page faults per second
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
@@ -9,13 +9,10 @@
  */
 #define _GNU_SOURCE
 #include <sched.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "load.h"
@@ -26,18 +23,16 @@
 static int to_child[2], to_parent[2];
 static char *memory;
 
-static void call(void)
+static bool call_getpid(void)
 {
-    syscall(SYS_getpid);
+    return syscall(SYS_getpid) > 0;
 }
 
-static void pass_on(int from, int to)
+static bool pass_on(int from, int to)
 {
     char byte;
 
-    if (read(from, &byte, 1) != 1 || write(to, &byte, 1) != 1) {
-        _exit(1);
-    }
+    return read(from, &byte, 1) == 1 && write(to, &byte, 1) == 1;
 }
 
 static bool begin_switching(void)
@@ -56,17 +51,18 @@ static bool begin_switching(void)
     case 0:
         /* The program's end is the end of its pipe. */
         close(to_child[1]);
-        for (;;) {
-            pass_on(to_child[0], to_parent[1]);
+        while (pass_on(to_child[0], to_parent[1])) {
+            continue;
         }
+        _exit(1);
     default:
         return write(to_child[1], "", 1) == 1;
     }
 }
 
-static void pass(void)
+static bool switch_twice(void)
 {
-    pass_on(to_parent[0], to_child[1]);
+    return pass_on(to_parent[0], to_child[1]);
 }
 
 static bool begin_faulting(void)
@@ -78,35 +74,27 @@ static bool begin_faulting(void)
 }
 
 /* A fault of each page, and one system call for all */
-static void fault(void)
+static bool fault_pages(void)
 {
     for (int i = 0; i < PAGES; i++) {
         memory[i * PAGE] = 1;
     }
-    madvise(memory, PAGES * PAGE, MADV_DONTNEED);
+    return !madvise(memory, PAGES * PAGE, MADV_DONTNEED);
 }
 
 static const struct {
     const char *name;
     bool (*begin)(void);
-    void (*work)(void);
+    bool (*work)(void);
     unsigned units;             /* of one work() */
-    unsigned times;             /* between two looks at the clock */
+    unsigned works_per_look;    /* at the clock */
 } rates[] = {
-    { "getpid", NULL, call, 1, 1000 },
-    { "switch", begin_switching, pass, 2, 100 },
-    { "fault", begin_faulting, fault, PAGES, 4 },
+    { "getpid", NULL, call_getpid, 1, 1000 },
+    { "switch", begin_switching, switch_twice, 2, 100 },
+    { "fault", begin_faulting, fault_pages, PAGES, 4 },
 };
 
-static double now(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec + t.tv_nsec / 1e9;
-}
-
-bool rate_tell(const char *name, double seconds)
+bool rate_measure(const char *name, double seconds)
 {
     for (size_t i = 0; i < sizeof(rates) / sizeof(rates[0]); i++) {
         double start, passed;
@@ -119,13 +107,16 @@ bool rate_tell(const char *name, double seconds)
             perror("vas-load: --rate");
             return false;
         }
-        start = now();
+        start = load_seconds();
         do {
-            for (unsigned n = 0; n < rates[i].times; n++) {
-                rates[i].work();
+            for (unsigned n = 0; n < rates[i].works_per_look; n++) {
+                if (!rates[i].work()) {
+                    perror("vas-load: --rate");
+                    return false;
+                }
             }
-            units += (double)rates[i].times * rates[i].units;
-            passed = now() - start;
+            units += (double)rates[i].works_per_look * rates[i].units;
+            passed = load_seconds() - start;
         } while (passed < seconds);
         printf("vas-load: rate %s %.1f\n", name, units / passed);
         return true;

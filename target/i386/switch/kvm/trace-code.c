@@ -15,8 +15,10 @@ static void raises(X86TraceInsn *insn, uint8_t first, uint8_t second)
 }
 
 /* SDM vol. 2D, "Two-Byte Opcode Map" */
-static void decode_0f(X86TraceInsn *insn, uint8_t op)
+static void decode_0f(X86TraceInsn *insn, uint8_t op, uint8_t modrm)
 {
+    int reg = modrm >> 3 & 7, mod = modrm >> 6;
+
     switch (op) {
     case 0x05:
         insn->kind = X86_TRACE_SYSCALL;
@@ -43,6 +45,11 @@ static void decode_0f(X86TraceInsn *insn, uint8_t op)
     case 0x10 ... 0x17: case 0x28 ... 0x2f: case 0x50 ... 0x7f: case 0xae:
     case 0xc2: case 0xc4 ... 0xc6: case 0xd0 ... 0xfe:
         raises(insn, X86_TRACE_XM, EXCP06_ILLOP);
+        break;
+    case 0xc7:
+        if (mod != 3 && reg >= 3 && reg <= 5) { /* XRSTORS, XSAVEC, XSAVES */
+            raises(insn, X86_TRACE_XM, EXCP06_ILLOP);
+        }
         break;
     }
 }
@@ -154,7 +161,7 @@ X86TraceInsn x86_trace_decode(const uint8_t *code, int bytes, int mode)
         raises(&insn, EXCP10_COPR, EXCP06_ILLOP);
         break;
     case 0x0f:
-        decode_0f(&insn, next);
+        decode_0f(&insn, next, i.next[1]);
         break;
     }
     return insn;
