@@ -8,7 +8,7 @@ import statistics
 import time
 
 from vas.benchguest import GUESTS, WorkGuest, speed
-from vas.benchspeed import SETTLE_SECONDS, check_turns, running
+from vas.benchspeed import SETTLE_SECONDS, check_runs, check_turns, running
 from vas.benchstats import Progress, spread
 from vas.debianqemu import SUITE, debian_qemu
 from vas.machine import Machine
@@ -22,8 +22,9 @@ CPU = "qemu64"
 MEANING = f"""\
 Two QEMUs, started alike with -accel kvm or -accel tcg and -cpu {CPU}: Debian's from {SUITE}, with its
 libraries, and this one, which has the switch and does not use it. Speed: units of the guest's work per
-second of the host's time; the QEMUs take turns. Start: from the program's start to the first answer of its
-monitor. Memory: resident, without the guest's own, after the guest has worked.
+second of the host's time; the QEMUs take turns, and each run has fresh ones. Start: from the program's
+start to the first answer of its monitor. Memory: resident, without the guest's own, after the guest has
+worked.
 
 Debian's QEMU has more devices and libraries, which cost it time at its start and memory. The ratio is that
 of the medians, this one to Debian's: above 1.00 it is faster in the first table, slower or larger in the
@@ -31,14 +32,16 @@ second."""
 
 
 def add_arguments(parser):
-    parser.add_argument("--turns", type=int, metavar="N", help="turns of each QEMU (4)")
+    parser.add_argument("--runs", type=int, metavar="N", help="runs with fresh QEMUs (4)")
+    parser.add_argument("--turns", type=int, metavar="N", help="turns of each QEMU in a run (3)")
     parser.add_argument("--seconds", type=float, metavar="S", help="length of a turn (1)")
     parser.add_argument("--starts", type=int, metavar="N", help="starts of each QEMU (20)")
 
 
 def check(arguments):
     """Fill in what was not given; a Failure says what can't be."""
-    check_turns(arguments, 4, 1)
+    check_runs(arguments)
+    check_turns(arguments, 3, 1)
     if arguments.starts is None:
         arguments.starts = 2 if arguments.quick else 20
     if not 1 <= arguments.starts <= 1000:
@@ -65,9 +68,8 @@ def _ratio(values):
     return round(statistics.median(values["ours"]) / statistics.median(values["debian"]), 3)
 
 
-def _work(arguments, binaries, name, accel, progress):
-    """(speeds, resident memory) of the guest @name under @accel, by QEMU."""
-    speeds, memory = ({which: [] for which in binaries} for _ in range(2))
+def _run(arguments, binaries, name, accel, speeds, memory, progress):
+    """One run of the guest @name under @accel: adds to @speeds and resident @memory, by QEMU."""
     guests = {}
     try:
         for which, binary in binaries.items():
@@ -86,22 +88,22 @@ def _work(arguments, binaries, name, accel, progress):
     finally:
         for guest in guests.values():
             guest.machine.close()
-    return speeds, memory
 
 
 def measure(arguments):
     """What --json writes."""
     binaries = {"debian": debian_qemu("x86_64"), "ours": "x86_64"}
-    progress = Progress("unused", len(ACCELS) * 2 * (arguments.starts + len(GUESTS) * arguments.turns))
-    result = {"parameters": {name: getattr(arguments, name) for name in ("turns", "seconds", "starts")},
+    progress = Progress("unused", len(ACCELS) * 2 *
+                        (arguments.starts + len(GUESTS) * arguments.runs * arguments.turns))
+    result = {"parameters": {name: getattr(arguments, name) for name in ("runs", "turns", "seconds", "starts")},
               "cpu": CPU, "guests": {}, "process": {}}
     memory = {accel: {which: [] for which in binaries} for accel in ACCELS}
     for name in GUESTS:
         result["guests"][name] = {}
         for accel in ACCELS:
-            speeds, sizes = _work(arguments, binaries, name, accel, progress)
-            for which, values in sizes.items():
-                memory[accel][which] += values
+            speeds = {which: [] for which in binaries}
+            for _ in range(arguments.runs):
+                _run(arguments, binaries, name, accel, speeds, memory[accel], progress)
             result["guests"][name][accel] = {
                 "work_per_second": {which: spread(values, 0) for which, values in speeds.items()},
                 "ratio": _ratio(speeds)}
@@ -137,7 +139,8 @@ def tables(result):
 def notes(result):
     """Sentences below the tables."""
     values = result["parameters"]
-    return [f"{values['turns']} turn(s) of {values['seconds']:g} s for each guest; {values['starts']} start(s)."]
+    return [f"{values['runs']} run(s) of {values['turns']} turn(s) of {values['seconds']:g} s for each guest;"
+            f" {values['starts']} start(s)."]
 
 
 def draw(result, figure):
