@@ -78,6 +78,16 @@ def running(guest):
     guest.machine.stop()
 
 
+def take_turns(arguments, guests, speeds, progress):
+    """Each of @guests works for a while, and again; adds to the @speeds of the same keys."""
+    for _ in range(arguments.turns):
+        for key, guest in guests.items():
+            with running(guest):
+                speed(guest, SETTLE_SECONDS)
+                speeds[key].append(speed(guest, arguments.seconds))
+            progress.step()
+
+
 def _run(arguments, name, cpu, speeds, progress):
     """One run of the guest @name; adds to its @speeds by accelerator."""
     with contextlib.ExitStack() as stack:
@@ -91,12 +101,7 @@ def _run(arguments, name, cpu, speeds, progress):
                 guest.machine.qmp("accel-trigger-add", NEVER_HIT)
             guest.machine.stop()
             guests[accel] = guest
-        for _ in range(arguments.turns):
-            for accel, guest in guests.items():
-                with running(guest):
-                    speed(guest, SETTLE_SECONDS)
-                    speeds[accel].append(speed(guest, arguments.seconds))
-                progress.step()
+        take_turns(arguments, guests, speeds, progress)
 
 
 def measure(arguments):

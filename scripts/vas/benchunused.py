@@ -7,8 +7,8 @@ its memory, beside Debian's own QEMU of the same version.
 import statistics
 import time
 
-from vas.benchguest import GUESTS, WorkGuest, speed
-from vas.benchspeed import SETTLE_SECONDS, check_runs, check_turns, running
+from vas.benchguest import GUESTS, WorkGuest
+from vas.benchspeed import check_runs, check_turns, take_turns
 from vas.benchstats import Progress, spread
 from vas.debianqemu import SUITE, debian_qemu
 from vas.machine import Machine
@@ -77,12 +77,7 @@ def _run(arguments, binaries, name, accel, speeds, memory, progress):
                                       deadline=arguments.turns * (arguments.seconds + 2) * 2 + 300)
             guests[which].expect_work()
             guests[which].machine.stop()
-        for _ in range(arguments.turns):
-            for which, guest in guests.items():
-                with running(guest):
-                    speed(guest, SETTLE_SECONDS)
-                    speeds[which].append(speed(guest, arguments.seconds))
-                progress.step()
+        take_turns(arguments, guests, speeds, progress)
         for which, guest in guests.items():
             memory[which].append(_resident_kib(guest.machine.pid))
     finally:
