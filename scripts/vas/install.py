@@ -48,6 +48,8 @@ def files():
         yield f"share/man/man1/qemu-vas-{target}.1", os.path.join(PARTS, "alias.1"), 0o644
         yield (f"share/bash-completion/completions/qemu-vas-{target}", os.path.join(PARTS, "completion.bash"),
                0o644)
+    yield "bin/qemu-vas-libvirt", os.path.join(PARTS, "libvirt.sh"), 0o755
+    yield "share/man/man1/qemu-vas-libvirt.1", os.path.join(PARTS, "alias.1"), 0o644
     for path in plugins():
         yield f"lib/qemu-vas/plugins/{os.path.basename(path)}", path, 0o644
     yield "share/man/man1/qemu-vas.1", os.path.join(PARTS, "qemu-vas.1"), 0o644
@@ -63,7 +65,7 @@ def install(root, strip):
         # Under another name first: a program may be running, or the disk be full.
         new = to + ".new"
         shutil.copyfile(path, new)
-        if strip and place.startswith(("bin/", "lib/")):
+        if strip and not path.startswith(PARTS) and place.startswith(("bin/", "lib/")):
             subprocess.run(["strip", "--strip-unneeded", new], check=True)
         os.chmod(new, mode)
         os.replace(new, to)

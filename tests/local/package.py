@@ -6,9 +6,11 @@ tests ask for; ./vas install and ./vas deb.
 
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 import tempfile
+import textwrap
 
 from vas import debs, paths
 from vas.check import CheckError, build_targets
@@ -151,4 +153,38 @@ def deb():
         expect_equal("what is left", True, "left: none" in done.stdout)
 
 
-main({"without-selftest": without_selftest, "install": install, "deb": deb})
+def domain_of_docs():
+    """The domain that docs/libvirt.rst has."""
+    with open(os.path.join(paths.TOP, "docs/libvirt.rst"), encoding="utf-8") as file:
+        return textwrap.dedent(re.search(r"(?s)\n    <domain.*?</domain>\n", file.read()).group(0))
+
+
+def libvirt():
+    """A domain of libvirt is switched, tells of it, is saved in TCG and restored."""
+    need_kvm()
+    for tool, package in (("libvirtd", "libvirt-daemon"), ("virsh", "libvirt-clients")):
+        if not shutil.which(tool):
+            raise Skip(f"{package} is not installed (scripts/packages/libvirt.list)")
+    if os.geteuid():
+        raise Skip("libvirt's system daemon needs root")
+    build()
+    with tempfile.TemporaryDirectory() as folder:
+        # libvirt's user is to get there.
+        os.chmod(folder, 0o755)
+        run_command("install", "--no-build", "--prefix", f"{folder}/prefix")
+        with open(f"{folder}/vas.xml", "w", encoding="utf-8") as file:
+            file.write(domain_of_docs().replace("/usr/local", f"{folder}/prefix"))
+        script = os.path.join(paths.TOP, "tests/local/libvirt.sh")
+        done = subprocess.run(["unshare", "--mount", "--propagation", "private", script, f"{folder}/vas.xml",
+                               folder], check=False, text=True, stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=patiently(280))
+        print(done.stdout)
+        expect_equal("status", 0, done.returncode)
+        for said in ("user: libvirt-qemu", "kvm -> tcg: downtime", '"to":"kvm"', "event ACCEL_SWITCHED",
+                     "restored from", "-sandbox on", "all done"):
+            expect_equal(f"'{said}' in what it says", True, said in done.stdout)
+        # Not every KVM goes on from the TSC of a stream.
+        expect_equal("restored to", True, "active: kvm" in done.stdout or "the guest stays in tcg" in done.stdout)
+
+
+main({"without-selftest": without_selftest, "install": install, "deb": deb, "libvirt": libvirt})
