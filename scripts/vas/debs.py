@@ -130,6 +130,23 @@ class Apt:
         return new.pop()
 
 
+def unpacked(package, arch="amd64", suite=SUITE):
+    """The folder with the files of @package alone, without those that it depends on; it stays in the cache."""
+    base = cache_dir() / "unpacked" / f"{suite}-{arch}-{package}"
+    with cache_lock("unpacked"):
+        if not base.is_dir():
+            making = base.with_name(base.name + ".new")
+            shutil.rmtree(making, ignore_errors=True)
+            apt = Apt(arch, suite)
+            apt.update()
+            deb = apt.download(package, making)
+            if subprocess.run(["dpkg-deb", "-x", deb, making], check=False).returncode:
+                raise DebError(f"{deb.name} could not be unpacked: see dpkg-deb's message above")
+            deb.unlink()
+            making.rename(base)
+    return base
+
+
 # The packages that hold a kernel's files: newer releases have several, which depend on each other.
 KERNEL_PACKAGE = r"linux-(image|binary|modules)-\d"
 
