@@ -2,6 +2,7 @@
 """./vas install: QEMU as a package has it, beside the distribution's."""
 
 import argparse
+import contextlib
 import os
 import shutil
 import subprocess
@@ -12,6 +13,8 @@ from vas import paths
 PACKAGE = os.path.join(paths.BUILD, "qemu-package")
 PARTS = os.path.join(paths.TOP, "scripts/package")
 DOC = "share/doc/qemu-vas"
+# The places of all that was installed, a line each
+LIST = f"{DOC}/installed"
 TARGETS = ("i386", "x86_64")
 # What Debian's packages have, and the programs look for there.
 FIRMWARE = {"/usr/share/qemu/keymaps": "qemu-system-data", "/usr/share/seabios/bios-256k.bin": "seabios",
@@ -59,7 +62,9 @@ def files():
 
 def install(root, strip):
     """Below @root; @strip: without what only a debugger reads."""
+    places = []
     for place, path, mode in files():
+        places.append(place)
         to = os.path.join(root, place)
         os.makedirs(os.path.dirname(to), exist_ok=True)
         # Under another name first: a program may be running, or the disk be full.
@@ -69,23 +74,28 @@ def install(root, strip):
             subprocess.run(["strip", "--strip-unneeded", new], check=True)
         os.chmod(new, mode)
         os.replace(new, to)
+    with open(os.path.join(root, LIST), "w", encoding="utf-8") as file:
+        file.writelines(f"{place}\n" for place in [*places, LIST])
 
 
 def remove(root):
-    """What install() has put below @root, and folders that are then empty; returns how many files."""
-    count, folders = 0, set()
-    for place, _, _ in files():
-        path = os.path.join(root, place)
-        if os.path.lexists(path):
-            os.remove(path)
-            count += 1
-        while place := os.path.dirname(place):
+    """What install() has put below @root, and folders of qemu-vas's own; returns how many files."""
+    try:
+        with open(os.path.join(root, LIST), encoding="utf-8") as file:
+            places = file.read().splitlines()
+    except FileNotFoundError:
+        return 0
+    folders = set()
+    for place in places:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(os.path.join(root, place))
+        while "qemu-vas" in (place := os.path.dirname(place)):
             folders.add(place)
     for folder in sorted(folders, key=len, reverse=True):
         path = os.path.join(root, folder)
-        if os.path.isdir(path) and not os.listdir(path) and ("qemu-vas" in folder or count):
+        if os.path.isdir(path) and not os.listdir(path):
             os.rmdir(path)
-    return count
+    return len(places)
 
 
 def main():
