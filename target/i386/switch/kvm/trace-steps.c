@@ -60,28 +60,47 @@ void x86_trace_note_step(X86Trace *t, const struct kvm_regs *regs,
 }
 
 /*
- * KVM writes the guest's clock, in guest memory, as it enters the guest after a
- * switch: TCG has had another time there.  So it has no place for the clock
- * meanwhile.  Returns the place, for give_clock_back(); 0 if there is none.
+ * KVM writes the guest's clock and the time that was stolen from it, in guest
+ * memory, as it enters the guest: TCG has had another time there, and steals
+ * none.  So KVM has no places for these meanwhile.
  */
-static uint64_t take_clock_away(CPUState *cs)
-{
-    uint64_t place;
+static const struct {
+    uint32_t msr;
+    uint64_t features;
+    const char *what;
+} written[] = {
+    { MSR_KVM_SYSTEM_TIME, CPUID_KVM_CLOCK | CPUID_KVM_CLOCK2, "kvm-clock" },
+    { MSR_KVM_STEAL_TIME, CPUID_KVM_STEAL_TIME, "steal time" },
+};
 
-    if (!(cpu_env(cs)->features[FEAT_KVM] &
-          (CPUID_KVM_CLOCK | CPUID_KVM_CLOCK2)) ||
-        x86_kvm_get_msr(cs, MSR_KVM_SYSTEM_TIME, &place) < 0 || !(place & 1) ||
-        x86_kvm_put_msr(cs, MSR_KVM_SYSTEM_TIME, 0) < 0) {
-        return 0;
+typedef struct Places {
+    uint64_t msrs[ARRAY_SIZE(written)]; /* 0: there is none */
+} Places;
+
+static Places take_places_away(CPUState *cs)
+{
+    Places places = {};
+
+    for (int i = 0; i < ARRAY_SIZE(written); i++) {
+        uint64_t place;
+
+        if (cpu_env(cs)->features[FEAT_KVM] & written[i].features &&
+            x86_kvm_get_msr(cs, written[i].msr, &place) >= 0 && place & 1 &&
+            x86_kvm_put_msr(cs, written[i].msr, 0) >= 0) {
+            places.msrs[i] = place;
+        }
     }
-    return place;
+    return places;
 }
 
-static void give_clock_back(CPUState *cs, uint64_t place)
+static void give_places_back(CPUState *cs, const Places *places)
 {
-    if (place && x86_kvm_put_msr(cs, MSR_KVM_SYSTEM_TIME, place) < 0) {
-        error_report("vCPU %d: KVM did not take the guest's kvm-clock back,"
-                     " which stands still now", cs->cpu_index);
+    for (int i = 0; i < ARRAY_SIZE(written); i++) {
+        if (places->msrs[i] &&
+            x86_kvm_put_msr(cs, written[i].msr, places->msrs[i]) < 0) {
+            error_report("vCPU %d: KVM did not take the guest's %s back, which"
+                         " stands still now", cs->cpu_index, written[i].what);
+        }
     }
 }
 
@@ -90,7 +109,7 @@ static void step(CPUState *cs, run_on_cpu_data data)
     Stepping *s = data.host_ptr;
     X86Trace *t = x86_trace_of(cs);
     int held_back = cs->interrupt_request & HELD_BACK;
-    uint64_t clock = take_clock_away(cs);
+    Places places = take_places_away(cs);
     int result;
 
     t->steps = s->steps;
@@ -108,7 +127,7 @@ static void step(CPUState *cs, run_on_cpu_data data)
     s->steps->shutdown = cs->kvm_run->exit_reason == KVM_EXIT_SHUTDOWN;
     cs->kvm_run->kvm_valid_regs = 0;
     cs->interrupt_request |= held_back;
-    give_clock_back(cs, clock);
+    give_places_back(cs, &places);
     t->steps = NULL;
     qatomic_set(&s->done, true);
     qemu_cond_signal(&s->cond);
