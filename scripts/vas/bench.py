@@ -23,7 +23,7 @@ from vas.testing import Failure, Skip, need_kvm
 
 MEASUREMENTS = {"downtime": benchdowntime, "windows": benchwindows, "speed": benchspeed,
                 "sampling": benchsampling, "alternatives": benchalternatives}
-# Those that ./vas bench all leaves out: they take long, or need what others don't.
+# Measurements that "./vas bench all" leaves out: linux boots a Debian, and unused downloads Debian's QEMU.
 APART = {"linux": benchlinux, "unused": benchunused}
 
 
@@ -122,7 +122,8 @@ def parse(argv):
                              help="draw them to FILE")
         command.set_defaults(module=module, run=run_one, report=None, parser=command)
     command = commands.add_parser("all", help="all of these but linux and unused, with a report",
-                                  description="All measurements but linux and unused with their defaults, and a report: "
+                                  description="All measurements but linux and unused with their "
+                                  "defaults, and a report: "
                                   "one page of HTML with pictures and tables, and the numbers as "
                                   "JSON. About 8 minutes.")
     command.add_argument("--report", metavar="DIR", type=folder_to_write, required=True,

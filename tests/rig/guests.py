@@ -114,7 +114,8 @@ def ipxe(screen, windows):
 
 
 MEMTEST, GRUB, IPXE = "memtest86+", "grub-rescue-pc", "ipxe"
-# What each does; its package; QEMU's arguments, in which PATH is that of the file in the package.
+# For each guest: its function, its package, the file in that package, and QEMU's arguments. PATH among
+# these stands for the file's path.
 GUESTS = {
     "memtest": (memtest, MEMTEST, "boot/memtest86+x64.bin",
                 ["-m", "24", "-smp", "2", "-nic", "none", "-kernel", "PATH"]),
